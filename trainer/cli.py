@@ -1,0 +1,273 @@
+"""The command ``capsnet``: parses, calls, prints. TensorFlow is imported only by the commands that compute."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from trainer import config as configuration
+from trainer import configs
+from trainer.errors import EXIT_DONE, EXIT_MEANINGS, CapsnetError, ConfigError
+from trainer.plan import DEFAULT_RECIPE, Command
+
+EXIT_CODES = "exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_MEANINGS.items())
+WIDE = 32
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line and exit code 2, as for every other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=WIDE, width=min(100, _columns()))
+
+
+def _columns() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+    except (OSError, ValueError):
+        return 80
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parser = _parser(arguments)
+        parsed, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            raise ConfigError(_unknown(unknown))
+        if not hasattr(parsed, "run_command"):
+            parser.print_help()
+            return EXIT_DONE
+        return int(parsed.run_command(parsed))
+    except CapsnetError as error:
+        print(f"capsnet: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # as in 'capsnet recipes | head -1'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def _unknown(unknown: list[str]) -> str:
+    word = unknown[0]
+    if not word.startswith("--"):
+        return f"unexpected {word}; a field is given as --name value"
+    name = word[2:].split("=", 1)[0]
+    return f"unknown field {word}{configuration.nearest(name, [path for path, _ in configuration.leaves()])}"
+
+
+def _parser(arguments: Sequence[str]) -> Parser:
+    parser = Parser(
+        prog="capsnet",
+        formatter_class=Help,
+        allow_abbrev=False,
+        description="Train capsule networks: on one process or many, watched in TensorBoard, resumed exactly.",
+        epilog="first steps:\n"
+        "  capsnet recipes                      what there is to train\n"
+        "  capsnet train                        train the default recipe\n"
+        "  capsnet launch --ranks 2 train       the same on two processes over Horovod\n"
+        "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_train(commands, with_fields="train" in arguments)
+    _add_evaluate(commands)
+    _add_export(commands)
+    _add_recipes(commands)
+    _add_launch(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str = "") -> Parser:
+    parser: Parser = commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=epilog,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run_command=run)
+    return parser
+
+
+def _add_train(commands: Any, with_fields: bool) -> None:
+    parser = _add(
+        commands,
+        "train",
+        _train,
+        "train a network, or go on with a run that was interrupted",
+        "examples:\n"
+        "  capsnet train quick --model.routing.iterations 2 --train.epochs 5\n"
+        "  capsnet train --run runs/quick-20260101-120000                     (goes on where it was)\n"
+        "  capsnet train --run runs/quick-20260101-120000 --train.epochs 40   (extends a finished run)\n"
+        "  capsnet train --from-run runs/old --seed 1                         (same configuration, new run)\n"
+        "  capsnet train RECIPE --weights-from runs/old --new-head            (other classes, learned weights)\n\n"
+        "Ctrl-C or SIGTERM: finish the step, save, exit 75; a second Ctrl-C stops at once.\n" + EXIT_CODES,
+    )
+    parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {DEFAULT_RECIPE})")
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="run directory; resumed if it exists (default: a new one under runs/)"
+    )
+    parser.add_argument("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
+    parser.add_argument("--weights-from", type=Path, metavar="DIR", help="start from the weights of that run")
+    parser.add_argument(
+        "--new-head", action="store_true", help="with --weights-from: class capsules and decoder start anew"
+    )
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="resume even where a changed field changes what the run means"
+    )
+    if with_fields:
+        _add_fields(parser)
+
+
+def _add_fields(parser: Parser) -> None:
+    groups: dict[str, Any] = {}
+    defaults = configuration.RunConfig()
+    for path, field in configuration.leaves():
+        if path == "recipe":
+            continue
+        section = path.rpartition(".")[0] or "run"
+        if section not in groups:
+            groups[section] = parser.add_argument_group(f"{section} (defaults: those of the recipe come first)")
+        default = configuration.value_at(defaults, path)
+        is_switch = isinstance(default, bool)
+        groups[section].add_argument(
+            f"--{path}",
+            dest=f"field:{path}",
+            default=None,
+            metavar=_kind(field.annotation, default),
+            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%"),
+            **({"nargs": "?", "const": "true"} if is_switch else {}),
+        )
+
+
+def _kind(annotation: Any, default: Any) -> str:
+    choices = [str(choice) for choice in get_args(annotation)]
+    if isinstance(default, tuple):
+        return "N,N,..."
+    if choices:
+        return "{" + ",".join(choices) + "}"
+    return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false"}[annotation.__name__]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "evaluate",
+        _evaluate,
+        "score a checkpoint of a run on its test split",
+        "example:\n  capsnet evaluate runs/quick-20260101-120000 --checkpoint best\n\n" + EXIT_CODES,
+    )
+    parser.add_argument("run", type=Path, help="run directory")
+    _add_checkpoint(parser)
+    parser.add_argument("--data", metavar="URI", help="another data set of the same classes and image size")
+    parser.add_argument("--split", help="another split than the run's test split")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "export",
+        _export,
+        "write a checkpoint as a SavedModel that works without this package",
+        "example:\n  capsnet export runs/quick-20260101-120000 model\n\n"
+        "The signature takes uint8 images [B, H, W, C] and gives class_scores [B, J] and label [B].",
+    )
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("destination", type=Path, help="folder that is made")
+    _add_checkpoint(parser)
+
+
+def _add_checkpoint(parser: Parser) -> None:
+    parser.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step (default: best)")
+
+
+def _add_recipes(commands: Any) -> None:
+    _add(commands, "recipes", _recipes, "list the recipes with the hardware, time and score that each claims")
+
+
+def _add_launch(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "launch",
+        _launch,
+        "start and watch the ranks of a run on this machine",
+        "example:\n  capsnet launch --ranks 2 train quick --train.epochs 5\n\n"
+        "More than one rank needs Horovod: 'make horovod' builds it once.\n" + EXIT_CODES,
+    )
+    parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("command", choices=["train", "evaluate"], help="what the ranks run")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="as after 'capsnet train' or 'evaluate'")
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    from trainer import rank
+
+    overrides = {
+        name.removeprefix("field:"): value
+        for name, value in vars(parsed).items()
+        if name.startswith("field:") and value is not None
+    }
+    command = Command(
+        recipe=parsed.recipe,
+        run=parsed.run,
+        from_run=parsed.from_run,
+        weights_from=parsed.weights_from,
+        new_head=parsed.new_head,
+        allow_changes=parsed.allow_changes,
+        overrides=overrides,
+    )
+    return rank.guarded(lambda lifeline, world: rank.train(command, lifeline, world))
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    from trainer import rank
+
+    return rank.guarded(
+        lambda lifeline, world: rank.evaluate(
+            parsed.run, parsed.checkpoint, parsed.data, parsed.split, lifeline, world
+        )
+    )
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from trainer import export
+
+    export.export(parsed.run, parsed.destination, parsed.checkpoint)
+    print(f"exported to {parsed.destination}")
+    return EXIT_DONE
+
+
+def _recipes(_parsed: argparse.Namespace) -> int:
+    rows = [("recipe", "hardware", "time", "score")]
+    rows += [(name, claim.hardware, claim.time, claim.score) for name, claim in configs.claims().items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print("\ntrain one: capsnet train RECIPE")
+    return EXIT_DONE
+
+
+def _launch(parsed: argparse.Namespace) -> int:
+    from trainer.launch.supervisor import launch
+
+    if parsed.ranks < 1:
+        raise ConfigError(f"--ranks {parsed.ranks}: give 1 or more")
+    return launch(parsed.ranks, [sys.executable, "-m", "trainer", parsed.command, *parsed.rest])

@@ -1,0 +1,270 @@
+"""The index of a data set: what its shards hold, and the checksums they are read against.
+
+``index.json`` lies beside the shards and is written last: a folder without it is not a data set.
+A block is a run of consecutive records of one shard; it is the unit of reading, so that every read is verified.
+Knows nothing of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer import storage
+from trainer.config import RunConfig
+from trainer.errors import DataError
+
+FORMAT = 1
+INDEX_FILE = "index.json"
+EMBEDDED = "embedded"
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Crc32c = Annotated[int, Field(ge=0, lt=2**32)]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\s.][^/\\\s]*$")]
+
+
+class Item(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Block(NamedTuple):
+    """Consecutive records of a shard; a list of three numbers in the file, because there are many."""
+
+    records: Positive
+    bytes: Positive
+    crc32c: Crc32c
+
+
+class Shard(Item):
+    file: FileName
+    records: Positive
+    bytes: Positive
+    crc32c: Crc32c
+    blocks: tuple[Block, ...]
+
+    @model_validator(mode="after")
+    def _blocks_add_up(self) -> Self:
+        if sum(block.records for block in self.blocks) != self.records:
+            raise ValueError(f"the blocks of {self.file} do not add up to its records")
+        if sum(block.bytes for block in self.blocks) != self.bytes:
+            raise ValueError(f"the blocks of {self.file} do not add up to its bytes")
+        return self
+
+    def first_records(self) -> tuple[int, ...]:
+        """Number of the first record of each block."""
+        return tuple(accumulate((block.records for block in self.blocks[:-1]), initial=0))
+
+    def offset(self, block: int) -> int:
+        """First byte of a block in the file."""
+        return sum(earlier.bytes for earlier in self.blocks[:block])
+
+
+class Split(Item):
+    records: Positive
+    class_records: tuple[Count, ...] = Field(description="records of each class, in the order of Index.classes")
+    shards: tuple[Shard, ...]
+
+    @model_validator(mode="after")
+    def _shards_add_up(self) -> Self:
+        if sum(shard.records for shard in self.shards) != self.records:
+            raise ValueError("the shards do not add up to the records of the split")
+        if sum(self.class_records) != self.records:
+            raise ValueError("class_records do not add up to the records of the split")
+        if len({shard.file for shard in self.shards}) != len(self.shards):
+            raise ValueError("a shard file is named twice")
+        return self
+
+
+class ImageSize(Item):
+    """Sizes in pixels over all records of all splits."""
+
+    channels: Annotated[int, Field(ge=1, le=4)]
+    height_min: Positive
+    height_max: Positive
+    width_min: Positive
+    width_max: Positive
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all images share one size."""
+        return self.height_min == self.height_max and self.width_min == self.width_max
+
+    def __str__(self) -> str:
+        if self.uniform:
+            return f"{self.height_min}x{self.width_min}"
+        return f"{self.height_min} to {self.height_max} x {self.width_min} to {self.width_max}"
+
+
+class Layout(Item):
+    """Where a tf.train.Example keeps what is read: data sets that others wrote differ here."""
+
+    image: str = Field("image/encoded", description="key of the encoded image, PNG or JPEG")
+    label: str = Field("image/class/label", description="key of the class number")
+    first_label: int = Field(0, description="the class number that stands for classes[0]")
+
+
+class Index(Item):
+    format: int
+    name: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    image: ImageSize
+    mean: tuple[float, ...] = Field(description="of each channel, pixels as 0..1, over the first split")
+    deviation: tuple[float, ...] = Field(description="standard deviation of each channel, likewise")
+    layout: Layout = Layout()
+    splits: dict[str, Split] = Field(min_length=1)
+    source: str
+    licence: str
+    command: str = Field(description="the command that made the data set")
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        for name, split in self.splits.items():
+            if len(split.class_records) != len(self.classes):
+                raise ValueError(
+                    f"split {name} counts {len(split.class_records)} classes, {len(self.classes)} are named"
+                )
+        if not len(self.mean) == len(self.deviation) == self.image.channels:
+            raise ValueError("mean and deviation need one value for each channel")
+        return self
+
+
+def dump_index(index: Index) -> bytes:
+    """The text of ``index.json``: indented, with one line for each block."""
+    text = json.dumps(index.model_dump(mode="json"), indent=1)
+    return (re.sub(r"\[[\d\s,]+\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n").encode()
+
+
+def folder_of(uri: str) -> Path:
+    """The local folder that a data URI names. Raises DataError for a place that cannot be read yet."""
+    if uri == EMBEDDED:
+        return Path(__file__).parent / EMBEDDED
+    if "://" in uri:
+        raise DataError(f"{uri}: only local folders can be read so far; copy the data set to one and name it")
+    return Path(uri)
+
+
+def load_index(uri: str) -> Index:
+    """The index of the data set at ``uri``; every shard has been seen to be there, with the right size.
+
+    Raises:
+        DataError: no such folder, an empty one, no index, one of another format or not valid, a shard that is
+            missing or of the wrong size.
+    """
+    folder = folder_of(uri)
+    try:
+        sizes = storage.file_sizes(folder)
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder}: no such folder; set data.uri to one that holds {INDEX_FILE}, or to embedded"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); set data.uri to a folder of shards") from None
+    if not sizes:
+        raise DataError(f"{folder}: holds no files; put a data set there, or set data.uri to embedded")
+    path = folder / INDEX_FILE
+    if INDEX_FILE not in sizes:
+        raise DataError(f"{path}: missing, it is written last; prepare the data set again or set data.uri to another")
+    try:
+        data = storage.read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    index = _parsed(data, path)
+    for split in index.splits.values():
+        for shard in split.shards:
+            _check_size(folder / shard.file, shard, sizes.get(shard.file))
+    return index
+
+
+def _parsed(data: bytes, path: Path) -> Index:
+    try:
+        tree: Any = json.loads(data)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); copy or prepare the data set again") from None
+    version = tree.get("format") if isinstance(tree, dict) else None
+    if version != FORMAT:
+        found = "no format number" if version is None else f"format {version}"
+        raise DataError(f"{path}: {found}, this program reads format {FORMAT}; prepare the data set again")
+    try:
+        return Index.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{path}: {where + ': ' if where else ''}{reason}; prepare the data set again") from None
+
+
+def _check_size(path: Path, shard: Shard, size: int | None) -> None:
+    if size is None:
+        raise DataError(f"{path}: missing, the index lists it; copy or prepare the data set again")
+    if size != shard.bytes:
+        raise DataError(f"{path}: has {size} bytes, the index says {shard.bytes}; copy or prepare the data set again")
+
+
+def steps_per_epoch(split: Split, lanes: int, global_batch: int) -> int:
+    """Global batches in every epoch: as many as the poorest lane has in the worst dealing of shards to lanes.
+
+    The rest of an epoch's records, ``split.records - steps * global_batch``, is its dropped tail.
+    """
+    fewest = sum(sorted(shard.records for shard in split.shards)[: len(split.shards) // lanes])
+    return fewest // (global_batch // lanes)
+
+
+def split_of(index: Index, name: str) -> Split:
+    """A split by name. Raises DataError."""
+    if name not in index.splits:
+        raise DataError(f"data set {index.name} has no split {name}; it has {', '.join(index.splits)}")
+    return index.splits[name]
+
+
+def check_fits(index: Index, config: RunConfig) -> None:
+    """Whether the run can be trained and evaluated on the data set.
+
+    Raises:
+        DataError: classes, channels or image size differ from the model's, a split is missing, there are fewer
+            shards than lanes, or an epoch is shorter than one global batch.
+    """
+    model, data = config.model, config.data
+    if len(index.classes) != model.classes:
+        raise DataError(
+            f"data set {index.name} has {len(index.classes)} classes, the model {model.classes}: "
+            f"set model.classes to {len(index.classes)}"
+        )
+    if index.image.channels != model.channels:
+        raise DataError(
+            f"data set {index.name} has {index.image.channels} channels, the model {model.channels}: "
+            f"set model.channels to {index.image.channels}"
+        )
+    _check_image_size(index, config)
+    split = split_of(index, data.train_split)
+    split_of(index, data.test_split)
+    if data.lanes > len(split.shards):
+        raise DataError(
+            f"data set {index.name} has {len(split.shards)} shards in split {data.train_split}, fewer than data.lanes "
+            f"{data.lanes}: set data.lanes to at most {len(split.shards)}"
+        )
+    batch = config.train.global_batch_size
+    if steps_per_epoch(split, data.lanes, batch) < 1:
+        raise DataError(
+            f"data set {index.name} has {split.records} records in split {data.train_split}, not enough for one "
+            f"train.global_batch_size of {batch} over data.lanes {data.lanes}: lower either"
+        )
+
+
+def _check_image_size(index: Index, config: RunConfig) -> None:
+    image, size, resize = index.image, config.model.image_size, config.data.augment.resize
+    if resize == "none" and not (image.uniform and image.height_min == image.width_min == size):
+        raise DataError(
+            f"data set {index.name} has images of {image} pixels, the model takes {size}x{size}: set model.image_size, "
+            "or data.augment.resize to crop or random_resized_crop"
+        )
+    if resize == "crop" and min(image.height_min, image.width_min) < size:
+        raise DataError(
+            f"data set {index.name} has images of {image} pixels, too small for crops of {size}x{size}: lower "
+            "model.image_size, or set data.augment.resize to random_resized_crop"
+        )

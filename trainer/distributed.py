@@ -1,0 +1,143 @@
+"""The ranks of a run as one world. The only importer of Horovod, which a world of size 1 does not need.
+
+Every collective has an explicit name, and every rank calls the same ones in the same order: automatic names differ
+as soon as one rank traces another graph, and then all ranks wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from trainer.errors import ConfigError, InterruptedRun
+from trainer.launch.wire import ENV_ADDRESS, ENV_RANKS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class World:
+    """Where this process stands: rank of size in the run, local_rank of local_size on its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def placed() -> World:
+    """The world as the environment tells it, before Horovod or TensorFlow is imported.
+
+    Raises:
+        ConfigError: the process belongs to several ranks that were not started by ``capsnet launch``, or to fewer
+            than it started.
+    """
+    environment = os.environ
+    world = World(
+        rank=int(environment.get("OMPI_COMM_WORLD_RANK", "0")),
+        size=int(environment.get("OMPI_COMM_WORLD_SIZE", "1")),
+        local_rank=int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")),
+        local_size=int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")),
+    )
+    expected = int(environment.get(ENV_RANKS, str(world.size)))
+    if world.size != expected:
+        raise ConfigError(
+            f"{expected} ranks were started and mpirun tells this one that there are {world.size}: they would train "
+            "apart; use the mpirun that Horovod was built with ('make horovod')"
+        )
+    if world.size > 1 and ENV_ADDRESS not in environment:
+        raise ConfigError(f"start several ranks with 'capsnet launch --ranks {world.size} train ...', not with mpirun")
+    return world
+
+
+def join(world: World) -> None:
+    """Connects the ranks. Raises ConfigError where Horovod cannot, or where the ranks do not find each other."""
+    if world.size == 1:
+        return
+    try:
+        import horovod.tensorflow as hvd
+    except Exception as error:  # horovod raises anything from ImportError to NotFoundError on a wrong TensorFlow
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"Horovod cannot be imported ({reason}): run 'make horovod'") from None
+    if not hvd.mpi_built():
+        raise ConfigError("this Horovod was built without MPI: run 'make horovod'")
+    hvd.init()
+    if (hvd.rank(), hvd.size()) != (world.rank, world.size):
+        raise ConfigError(
+            f"mpirun says rank {world.rank} of {world.size} and Horovod {hvd.rank()} of {hvd.size()}: the ranks do "
+            "not find each other; run 'make horovod' so that both use one MPI"
+        )
+
+
+def sum_over_ranks(world: World, tensor: tf.Tensor, name: str) -> tf.Tensor:
+    if world.size == 1:
+        return tensor
+    import horovod.tensorflow as hvd
+
+    return hvd.allreduce(tensor, op=hvd.Sum, name=name)
+
+
+def mean_gradients(
+    world: World, gradients: Sequence[tf.Tensor], names: Sequence[str], compression: Literal["none", "float16"]
+) -> list[tf.Tensor]:
+    """The mean over ranks of each gradient.
+
+    One operation for each tensor: it starts as soon as the backward pass has made that gradient, and Horovod fuses
+    those that are ready at the same time into one buffer. A grouped operation would wait for the last.
+    """
+    if world.size == 1:
+        return list(gradients)
+    import horovod.tensorflow as hvd
+
+    compressor = hvd.Compression.fp16 if compression == "float16" else hvd.Compression.none
+    return [
+        hvd.allreduce(gradient, op=hvd.Average, name=f"gradient.{name}", compression=compressor)
+        for gradient, name in zip(gradients, names, strict=True)
+    ]
+
+
+def sum_values(world: World, values: Sequence[float], name: str) -> np.ndarray:
+    """Plain numbers summed over ranks, in float64."""
+    import tensorflow as tf
+
+    return np.asarray(sum_over_ranks(world, tf.constant(values, tf.float64), name))
+
+
+def broadcast(world: World, variables: Sequence[tf.Variable], name: str) -> None:
+    """Gives every rank the values of rank 0."""
+    if world.size == 1:
+        return
+    import horovod.tensorflow as hvd
+
+    for index, variable in enumerate(variables):
+        variable.assign(hvd.broadcast(variable.read_value(), root_rank=0, name=f"{name}.{index}"))
+
+
+def broadcast_object(world: World, value: Any, name: str) -> Any:
+    """Rank 0's value, pickled, on every rank."""
+    if world.size == 1:
+        return value
+    import horovod.tensorflow as hvd
+
+    return hvd.broadcast_object(value, root_rank=0, name=name)
+
+
+def barrier(world: World, name: str) -> None:
+    sum_values(world, [1.0], f"barrier.{name}")
+
+
+def lost_ranks(error: BaseException) -> InterruptedRun | None:
+    """An error of a collective whose other side is gone, in plain words; None for any other error."""
+    text = str(error)
+    if "Horovod" in text and any(word in text for word in ("shut down", "has been shut", "failed", "aborted")):
+        return InterruptedRun("lost the connection to the other ranks")
+    return None

@@ -1,0 +1,53 @@
+"""How a run can end, and the one place where exit codes stand."""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_UNEXPECTED = 1
+EXIT_WRONG = 2
+EXIT_DIVERGED = 3
+EXIT_INTERRUPTED = 75
+
+EXIT_MEANINGS = {
+    EXIT_DONE: "done",
+    EXIT_UNEXPECTED: "failed unexpectedly",
+    EXIT_WRONG: "wrong configuration or data",
+    EXIT_DIVERGED: "training diverged",
+    EXIT_INTERRUPTED: "interrupted, can be resumed",
+}
+
+
+class CapsnetError(Exception):
+    """An error whose message is one line for a person: what, where and what to do."""
+
+    exit_code = EXIT_UNEXPECTED
+
+
+class ConfigError(CapsnetError):
+    """The configuration or the command is wrong; trying again would not help."""
+
+    exit_code = EXIT_WRONG
+
+
+class DataError(CapsnetError):
+    """The data set is missing, damaged or does not fit; trying again would not help."""
+
+    exit_code = EXIT_WRONG
+
+
+class CheckpointError(CapsnetError):
+    """A checkpoint or run directory cannot be used as asked."""
+
+    exit_code = EXIT_WRONG
+
+
+class DivergedError(CapsnetError):
+    """Training reached a state that is not finite."""
+
+    exit_code = EXIT_DIVERGED
+
+
+class InterruptedRun(CapsnetError):
+    """The run stopped before its end and can be resumed from its last checkpoint."""
+
+    exit_code = EXIT_INTERRUPTED

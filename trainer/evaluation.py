@@ -1,0 +1,74 @@
+"""Evaluation: every test record counted exactly once, at any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from trainer import distributed, losses
+from trainer.config import RunConfig
+from trainer.distributed import World
+from trainer.model.network import CapsNet
+
+EvaluateBatch = Callable[[dict[str, tf.Tensor]], tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over all test records of all ranks. ``stopped``: a rank was asked to stop, the values are of no use."""
+
+    records: int
+    values: dict[str, float]
+    stopped: bool
+
+    @property
+    def accuracy(self) -> float:
+        return self.values["accuracy"]
+
+
+def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
+    """A function of a batch that gives weighted sums: [records, correct, loss terms…]. No collective inside."""
+    dtype = tf.float64 if config.train.precision == "float64" else tf.float32
+
+    names = losses.term_names(config.loss, bool(config.model.decoder.hidden))
+
+    @tf.function
+    def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        image = tf.cast(image, dtype)
+        outputs = network(image)
+        terms = losses.loss_terms(config.loss, outputs, image, label)
+        columns = [tf.ones_like(weight), losses.correct(outputs, label)]
+        columns += [terms[name] for name in names]
+        return tf.stack([tf.reduce_sum(tf.cast(c, tf.float64) * tf.cast(weight, tf.float64)) for c in columns])
+
+    return lambda batch: evaluate_batch(batch["image"], batch["label"], batch["weight"])
+
+
+def evaluate(
+    config: RunConfig,
+    evaluate_batch: EvaluateBatch,
+    batches: Iterable[dict[str, tf.Tensor]],
+    world: World,
+    before_batch: Callable[[int], None] = lambda number: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Score:
+    """Scores the network on this rank's batches and adds up over ranks, in one collective at the end.
+
+    A stop request breaks the loop on the rank that has it; the others learn of it in the sum.
+    """
+    terms = losses.term_names(config.loss, bool(config.model.decoder.hidden))
+    names = ["accuracy", *terms]
+    sums = tf.zeros([1 + len(names)], tf.float64)
+    stopped = False
+    for number, batch in enumerate(batches):
+        before_batch(number)
+        if stop_requested():
+            stopped = True
+            break
+        sums += evaluate_batch(batch)
+    records, *totals, stops = distributed.sum_values(world, [*sums.numpy().tolist(), float(stopped)], "evaluation")
+    values = {name: total / max(records, 1.0) for name, total in zip(names, totals, strict=True)}
+    values["loss"] = sum(values[name] for name in terms)
+    return Score(round(records), values, stops > 0)

@@ -1,0 +1,1 @@
+"""Starting, watching and ending the ranks of a run. Knows nothing of TensorFlow."""

@@ -1,0 +1,71 @@
+"""Losses, one value a record; the loss of a record is the sum of its terms.
+
+Axes: B batch, H W image, C channels, J classes.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from trainer.config import LossConfig
+from trainer.model.network import Outputs
+from trainer.model.squash import at_least_float32
+
+RECONSTRUCTION = "reconstruction"
+
+
+def loss_terms(
+    config: LossConfig, outputs: Outputs, images_BHWC: tf.Tensor, labels_B: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Weighted terms by name, each [B] in at least float32: the loss of the class scores, and 'reconstruction'.
+
+    Args:
+        outputs: of the network called with ``labels_B``.
+        images_BHWC: what the network saw, in 0..1.
+        labels_B: integer classes.
+    """
+    scores_BJ = at_least_float32(outputs.class_scores_BJ)
+    present_BJ = tf.one_hot(labels_B, scores_BJ.shape[-1], dtype=scores_BJ.dtype)
+    terms: dict[str, tf.Tensor] = {config.kind: _CLASS_LOSSES[config.kind](config, scores_BJ, present_BJ)}
+    if outputs.reconstruction_BHWC is not None and config.reconstruction_weight:
+        terms[RECONSTRUCTION] = config.reconstruction_weight * squared_error(outputs.reconstruction_BHWC, images_BHWC)
+    return terms
+
+
+def term_names(config: LossConfig, has_decoder: bool) -> tuple[str, ...]:
+    """Names of the terms that ``loss_terms`` gives, in its order."""
+    return (config.kind, RECONSTRUCTION) if has_decoder and config.reconstruction_weight else (config.kind,)
+
+
+def correct(outputs: Outputs, labels_B: tf.Tensor) -> tf.Tensor:
+    """1 where the largest class score is the label's, else 0: [B] in the dtype of the scores."""
+    scores_BJ = outputs.class_scores_BJ
+    return tf.cast(tf.argmax(scores_BJ, axis=-1) == tf.cast(labels_B, tf.int64), scores_BJ.dtype)
+
+
+def margin(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
+    """sum_k T_k max(0, m+ - |v_k|)^2 + lambda (1 - T_k) max(0, |v_k| - m-)^2 (Sabour et al. 2017, equation 4)."""
+    short_BJ = tf.square(tf.maximum(config.margin_positive - scores_BJ, 0.0))
+    long_BJ = tf.square(tf.maximum(scores_BJ - config.margin_negative, 0.0))
+    return tf.reduce_sum(present_BJ * short_BJ + config.absent_weight * (1.0 - present_BJ) * long_BJ, axis=-1)
+
+
+def spread(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
+    """sum_(i != t) max(0, m - (a_t - a_i))^2 (Hinton, Sabour, Frosst 2018, equation 3)."""
+    target_B1 = tf.reduce_sum(present_BJ * scores_BJ, axis=-1, keepdims=True)
+    gap_BJ = tf.maximum(config.spread_margin - (target_B1 - scores_BJ), 0.0)
+    return tf.reduce_sum((1.0 - present_BJ) * tf.square(gap_BJ), axis=-1)
+
+
+def cross_entropy(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
+    """-ln softmax(scale a)_t."""
+    return tf.nn.softmax_cross_entropy_with_logits(labels=present_BJ, logits=config.scale * scores_BJ)
+
+
+def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.Tensor:
+    """Sum over pixels of the squared difference (Sabour et al. 2017, section 4.1), [B]."""
+    difference_BHWC = reconstruction_BHWC - tf.cast(images_BHWC, reconstruction_BHWC.dtype)
+    return tf.reduce_sum(tf.square(difference_BHWC), axis=[1, 2, 3])
+
+
+_CLASS_LOSSES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy}

@@ -1,0 +1,91 @@
+"""A capsule network: stem, primary capsules, class capsules, decoder.
+
+    net = build(config.model)
+    outputs = net(images_BHWC)
+
+Axes: B batch, H W image, C channels, I children, J classes, P/Q child/parent pose size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.config import ModelConfig, Precision
+from trainer.model.capsules import CapsuleLayer, PrimaryCapsules
+from trainer.model.decoder import Decoder
+from trainer.model.initial import policy
+from trainer.model.routing.trace import RoutingTrace
+from trainer.model.shapes import shapes
+from trainer.model.squash import lengths
+from trainer.model.stem import stem
+
+
+class Outputs(NamedTuple):
+    """What a network returns; scores, poses and reconstruction are in at least float32."""
+
+    class_scores_BJ: tf.Tensor  # lengths of the class capsules
+    poses_BJQ: tf.Tensor
+    reconstruction_BHWC: tf.Tensor | None  # None without a decoder
+    traces: dict[str, RoutingTrace]  # by capsule layer; empty unless asked for
+
+
+class CapsNet(keras.Model):
+    """Call as ``net(images_BHWC, labels_B=None, trace=False, coupling_records=0) -> Outputs``.
+
+    With labels the decoder sees the capsule of the true class, otherwise the longest one. ``trace`` adds what
+    routing did, ``coupling_records`` the couplings themselves of so many records.
+    """
+
+    def __init__(self, config: ModelConfig, *, precision: Precision = "float32", seed: int = 0) -> None:
+        dtype = policy(precision)
+        super().__init__(name="capsnet", dtype=dtype)
+        self.image_shape = (config.image_size, config.image_size, config.channels)
+        self.stem = stem(config.stem, seed=seed, dtype=dtype)
+        self.primary = PrimaryCapsules(config.primary, seed=seed, dtype=dtype)
+        sizes = shapes(config)
+        self.class_capsules = CapsuleLayer(
+            config.classes, config.head.pose, config.routing, transforms=sizes.transforms, seed=seed, dtype=dtype
+        )
+        self.decoder = None
+        if config.decoder.hidden:
+            self.decoder = Decoder(config.decoder.hidden, self.image_shape, seed=seed, dtype=dtype)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.stem.build(input_shape)
+        self.primary.build(self.stem.compute_output_shape(input_shape))
+        self.class_capsules.build((None, None, self.primary.pose))
+        if self.decoder is not None:
+            self.decoder.build((None, self.class_capsules.parents, self.class_capsules.pose))
+
+    def call(
+        self,
+        images_BHWC: tf.Tensor,
+        labels_B: tf.Tensor | None = None,
+        trace: bool = False,
+        coupling_records: int = 0,
+    ) -> Outputs:
+        features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
+        poses_BIP = self.primary(features_BHWC)
+        poses_BJQ, routed = self.class_capsules(poses_BIP, trace=trace, coupling_records=coupling_records)
+        class_scores_BJ = lengths(poses_BJQ)
+        reconstruction_BHWC = None
+        if self.decoder is not None:
+            class_B = tf.argmax(class_scores_BJ, axis=-1) if labels_B is None else labels_B
+            reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
+        traces = {} if routed is None else {self.class_capsules.name: routed}
+        return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
+
+
+def build(config: ModelConfig, *, precision: Precision = "float32", seed: int = 0) -> CapsNet:
+    """A network with all its weights, whose initial values are a function of configuration and seed.
+
+    Raises:
+        ConfigError: sizes that do not fit each other; see ``shapes.shapes``.
+    """
+    shapes(config)
+    net = CapsNet(config, precision=precision, seed=seed)
+    net.build((None, *net.image_shape))
+    return net

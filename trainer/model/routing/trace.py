@@ -1,0 +1,68 @@
+"""What can be seen of routing, as plain tensors.
+
+Axes: B batch, I children, J parents, Q parent pose size, R routing iterations, N observed records.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.model.squash import lengths
+
+
+class RoutingTrace(NamedTuple):
+    """One look at one capsule layer. Means are over records and children."""
+
+    entropy_R: tf.Tensor  # mean entropy of a child's couplings over its largest value, 0..1: 1 is uniform
+    effective_parents_R: tf.Tensor  # mean exp(entropy): how many outcomes a child is spread over
+    unassigned_R: tf.Tensor  # mean coupling that goes to none of the parents; 0 unless leaky
+    child_lengths_BI: tf.Tensor
+    parent_lengths_BJ: tf.Tensor
+    coupling_RNIJ: tf.Tensor  # of the first N records; N is 0 unless asked for
+
+
+class CouplingTrace(NamedTuple):
+    """The part of a trace that is made inside the iterations, one of each per iteration."""
+
+    entropy: tf.Tensor
+    effective_parents: tf.Tensor
+    unassigned: tf.Tensor
+    coupling_INJ: tf.Tensor
+
+
+def observe(coupling_IBJ: tf.Tensor, leaky: bool, records: int) -> CouplingTrace:
+    """Statistics of couplings that sum to 1 over J, or with ``leaky`` to 1 less what goes to none of them.
+
+    The outcomes of a child are its J parents, and with ``leaky`` also none of them: entropy is over all outcomes
+    and divided by ln of their number.
+    """
+    outcomes = coupling_IBJ.shape[-1] + leaky
+    missing_IB = tf.maximum(1.0 - tf.reduce_sum(coupling_IBJ, axis=-1), 0.0) if leaky else None
+    entropy_IB = -tf.reduce_sum(_p_log_p(coupling_IBJ), axis=-1)
+    if missing_IB is not None:
+        entropy_IB -= _p_log_p(missing_IB)
+    return CouplingTrace(
+        entropy=tf.reduce_mean(entropy_IB) / math.log(outcomes),
+        effective_parents=tf.reduce_mean(tf.exp(entropy_IB)),
+        unassigned=tf.zeros([], coupling_IBJ.dtype) if missing_IB is None else tf.reduce_mean(missing_IB),
+        coupling_INJ=coupling_IBJ[:, :records],
+    )
+
+
+def _p_log_p(p: tf.Tensor) -> tf.Tensor:
+    return p * tf.math.log(tf.maximum(p, 1e-30))  # 0 at 0; 1e-30 is a float32 and no coupling that matters
+
+
+def collect(steps: list[CouplingTrace], poses_BIP: tf.Tensor, poses_BJQ: tf.Tensor) -> RoutingTrace:
+    """The trace of a layer from what was seen at each iteration."""
+    return RoutingTrace(
+        entropy_R=tf.stack([step.entropy for step in steps]),
+        effective_parents_R=tf.stack([step.effective_parents for step in steps]),
+        unassigned_R=tf.stack([step.unassigned for step in steps]),
+        child_lengths_BI=lengths(poses_BIP),
+        parent_lengths_BJ=lengths(poses_BJQ),
+        coupling_RNIJ=tf.stack([tf.transpose(step.coupling_INJ, [1, 0, 2]) for step in steps]),
+    )

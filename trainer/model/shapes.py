@@ -1,0 +1,140 @@
+"""Sizes of a network from its configuration alone, before TensorFlow is imported.
+
+Axes: H W grid, I children, T child types, J parents (classes), P/Q child/parent pose size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Literal, NamedTuple
+
+from trainer.config import ModelConfig, PrimaryConfig, RoutingConfig, StemConfig
+from trainer.errors import ConfigError
+
+
+class Shapes(NamedTuple):
+    """Grid sides (grids are square), numbers of capsules, and parameters by part."""
+
+    stem_sides: tuple[int, ...]  # after each convolution or stage
+    primary_side: int
+    children: int  # I
+    transforms: int  # first axis of the transform: I, or T where it is shared over positions
+    stem_parameters: int
+    primary_parameters: int
+    head_parameters: int
+    decoder_parameters: int
+
+    @property
+    def parameters(self) -> int:
+        return self.stem_parameters + self.primary_parameters + self.head_parameters + self.decoder_parameters
+
+
+def shapes(config: ModelConfig) -> Shapes:
+    """Sizes of the network that ``network.build`` makes from the same configuration.
+
+    Raises:
+        ConfigError: a grid shrinks below the kernel that follows, or groups do not divide the channels.
+    """
+    stem_sides = _conv_sides(config) if config.stem.kind == "conv" else _residual_sides(config)
+    primary = config.primary
+    side = _side(stem_sides[-1], primary.kernel, primary.stride, primary.padding, "model.primary")
+    children = side * side * primary.types
+    transforms = children if config.head.transform == "full" else primary.types
+    return Shapes(
+        stem_sides=stem_sides,
+        primary_side=side,
+        children=children,
+        transforms=transforms,
+        stem_parameters=_stem_parameters(config.stem, config.channels),
+        primary_parameters=_primary_parameters(primary, config.stem.channels[-1]),
+        head_parameters=_head_parameters(config, transforms),
+        decoder_parameters=_decoder_parameters(config),
+    )
+
+
+def _side(side: int, kernel: int, stride: int, padding: Literal["valid", "same"], where: str) -> int:
+    if padding == "same":
+        return math.ceil(side / stride)
+    if side < kernel:
+        raise ConfigError(
+            f"{where}: the grid is {side}x{side} here, smaller than the kernel {kernel}x{kernel}: "
+            "use a larger model.image_size, smaller kernels or strides, or padding same"
+        )
+    return (side - kernel) // stride + 1
+
+
+def _check_groups(stem: StemConfig) -> None:
+    for channels in stem.channels:
+        if channels % stem.norm_groups:
+            raise ConfigError(
+                f"model.stem.norm_groups {stem.norm_groups} does not divide {channels} of model.stem.channels: "
+                "change one of them"
+            )
+
+
+def _conv_sides(config: ModelConfig) -> tuple[int, ...]:
+    stem, side, sides = config.stem, config.image_size, []
+    if stem.norm == "group":
+        _check_groups(stem)
+    for index, stride in enumerate(stem.strides):
+        side = _side(side, stem.kernel, stride, stem.padding, f"model.stem, convolution {index}")
+        sides.append(side)
+    return tuple(sides)
+
+
+def _residual_sides(config: ModelConfig) -> tuple[int, ...]:
+    stem, side, sides = config.stem, config.image_size, []
+    _check_groups(stem)
+    for stride in stem.strides:
+        side = math.ceil(side / stride)
+        sides.append(side)
+    return tuple(sides)
+
+
+def _conv(kernel: int, inputs: int, outputs: int, bias: bool = True) -> int:
+    return kernel * kernel * inputs * outputs + (outputs if bias else 0)
+
+
+def _stem_parameters(stem: StemConfig, image_channels: int) -> int:
+    count, inputs = 0, image_channels
+    if stem.kind == "conv":
+        for outputs in stem.channels:
+            count += _conv(stem.kernel, inputs, outputs) + (2 * outputs if stem.norm == "group" else 0)
+            inputs = outputs
+        return count
+    count, inputs = _conv(3, inputs, stem.channels[0], bias=False), stem.channels[0]
+    for outputs, stride in zip(stem.channels, stem.strides, strict=True):
+        for block in range(stem.blocks):
+            count += 2 * inputs + _conv(3, inputs, outputs, bias=False)
+            count += 2 * outputs + _conv(3, outputs, outputs, bias=False)
+            if projects(inputs, outputs, stride if block == 0 else 1):
+                count += _conv(1, inputs, outputs, bias=False)
+            inputs = outputs
+    return count + 2 * inputs
+
+
+def projects(inputs: int, outputs: int, stride: int) -> bool:
+    """Whether a residual block needs a 1x1 convolution on its shortcut."""
+    return stride != 1 or inputs != outputs
+
+
+def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
+    return _conv(primary.kernel, inputs, primary.types * primary.pose)
+
+
+def _head_parameters(config: ModelConfig, transforms: int) -> int:
+    count = transforms * config.classes * config.primary.pose * config.head.pose
+    return count + _bias_parameters(config.routing, config.classes, config.head.pose)
+
+
+def _bias_parameters(routing: RoutingConfig, parents: int, pose: int) -> int:
+    return parents * pose if routing.bias else 0
+
+
+def _decoder_parameters(config: ModelConfig) -> int:
+    hidden = config.decoder.hidden
+    if not hidden:
+        return 0
+    widths = (config.classes * config.head.pose, *hidden, config.image_size**2 * config.channels)
+    return sum(inputs * outputs + outputs for inputs, outputs in itertools.pairwise(widths))

@@ -1,0 +1,121 @@
+"""From a command to what will run: a new run, one that goes on, or one that starts from another's weights.
+
+Everything that can be wrong is found here, before TensorFlow is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer import checkpoint, configs, rundir
+from trainer import config as configuration
+from trainer.checkpoint import Checkpoint
+from trainer.config import RunConfig
+from trainer.data import index as data_index
+from trainer.errors import CheckpointError, ConfigError
+from trainer.model import shapes
+from trainer.rundir import RunDirectory
+
+DEFAULT_RECIPE = "quick"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person typed after ``capsnet train``."""
+
+    recipe: str | None = None
+    run: Path | None = None
+    from_run: Path | None = None
+    weights_from: Path | None = None
+    new_head: bool = False
+    allow_changes: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What rank 0 will do. ``resume`` is the checkpoint to go on from, ``weights`` one to start from."""
+
+    config: RunConfig
+    directory: RunDirectory
+    resume: Checkpoint | None
+    weights: Checkpoint | None
+    new_head: bool
+
+
+def make(command: Command, say: Callable[[str], None]) -> Plan:
+    """Resolves a command, locks the run directory and checks that the data fits.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: with one line that says what, where and what to do.
+    """
+    if command.recipe and command.from_run:
+        raise ConfigError(f"give a recipe ({command.recipe}) or --from-run {command.from_run}, not both")
+    existing = RunDirectory(command.run) if command.run else None
+    if existing is not None and existing.exists:
+        return _resume(command, existing, say)
+    config = _new_config(command)
+    _check(config)
+    weights = None
+    if command.weights_from is not None:
+        weights = checkpoint.choose(RunDirectory(command.weights_from).checkpoints, "last", say)
+    elif command.new_head:
+        raise ConfigError("--new-head needs --weights-from RUN")
+    directory = existing or RunDirectory(rundir.new_path(config.recipe))
+    directory.lock()
+    directory.write_config(config)
+    return Plan(config, directory, None, weights, command.new_head)
+
+
+def _new_config(command: Command) -> RunConfig:
+    if command.from_run is not None:
+        base = configuration.load(RunDirectory(command.from_run).config)
+    else:
+        base = configs.load(command.recipe or DEFAULT_RECIPE)
+    return configuration.with_overrides(base, command.overrides)
+
+
+def _resume(command: Command, directory: RunDirectory, say: Callable[[str], None]) -> Plan:
+    if command.weights_from is not None:
+        raise ConfigError(f"{directory.path} is an existing run: --weights-from starts new ones, choose another --run")
+    stored = configuration.load(directory.config)
+    base = stored
+    if command.recipe and command.recipe != stored.recipe:
+        base = configs.load(command.recipe)
+    elif command.from_run is not None:
+        base = configuration.load(RunDirectory(command.from_run).config)
+    config = configuration.with_overrides(base, command.overrides)
+    changes = configuration.differences(stored, config)
+    refused = [f"{path} ({old} -> {new})" for path, old, new, neutral in changes if not neutral]
+    if refused and not command.allow_changes:
+        raise ConfigError(
+            f"{directory.path}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
+            "without --run, or insist with --allow-changes"
+        )
+    _check(config)
+    directory.lock()
+    for path, old, new, _neutral in changes:
+        say(f"changed since the run began: {path} ({old} -> {new})")
+    found = checkpoint.read_newest(directory.checkpoints, say)
+    _check_shapes_kept(stored, config, found)
+    directory.write_config(config)
+    return Plan(config, directory, found, None, False)
+
+
+def _check_shapes_kept(stored: RunConfig, config: RunConfig, found: Checkpoint | None) -> None:
+    if found is None:
+        return
+    for section in ("stem", "primary", "head", "decoder", "classes", "image_size", "channels"):
+        if getattr(stored.model, section) != getattr(config.model, section):
+            raise CheckpointError(
+                f"{found.path}: its tensors do not fit another model.{section}; start a new run with --weights-from "
+                f"{found.path.parent.parent}"
+            )
+
+
+def _check(config: RunConfig) -> None:
+    shapes.shapes(config.model)
+    data_index.check_fits(data_index.load_index(config.data.uri), config)

@@ -1,0 +1,171 @@
+"""One rank's process, from its start to its exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer import checkpoint, distributed
+from trainer import config as configuration
+from trainer import plan as planning
+from trainer.config import RunConfig
+from trainer.distributed import World
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, ConfigError
+from trainer.launch.lifeline import Lifeline
+from trainer.plan import Command, Plan
+from trainer.rundir import RunDirectory
+
+log = logging.getLogger("capsnet")
+
+
+def guarded(body: Callable[[Lifeline, World], int]) -> int:
+    """Runs ``body`` with signals and supervision in place, and leaves a verdict whatever happens.
+
+    Returns only after a success on a single rank; otherwise the process ends here, because the libraries' own
+    clean-up at exit waits for ranks that may be gone.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        world = distributed.placed()
+    except CapsnetError as error:
+        Lifeline(int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))).open().verdict(error.exit_code, str(error))
+        raise
+    lifeline = Lifeline(world.rank).open()
+    code, message = EXIT_UNEXPECTED, ""
+    try:
+        code = body(lifeline, world)
+    except CapsnetError as error:
+        code, message = error.exit_code, str(error)
+    except Exception as error:
+        lost = distributed.lost_ranks(error)
+        if lost is None:
+            message = f"rank {world.rank}: {type(error).__name__}: {error}"
+            traceback.print_exc()
+            log.debug("unexpected", exc_info=True)
+        else:
+            code, message = lost.exit_code, f"rank {world.rank} {lost}"
+    if message:
+        log.debug("%s", message)  # to the log file; the terminal has it from the verdict
+    lifeline.verdict(code, message)
+    if message and not lifeline.supervised and code != EXIT_UNEXPECTED:
+        print(f"capsnet: {message}", file=sys.stderr)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == EXIT_DONE and world.size == 1:
+        return code
+    os._exit(code)
+
+
+def train(command: Command, lifeline: Lifeline, world: World) -> int:
+    """Plans on rank 0, shares the configuration, trains, and prints how it went."""
+    _log_to_console(world)
+    plan = planning.make(command, log.info) if world.is_first else None
+    config = _shared_config(plan.config if plan else None, lifeline, world)
+    _check_ranks(config, world)
+    limits = config.watchdog
+    lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
+    if plan is not None:
+        _log_to_file(plan.directory)
+        log.info("run directory: %s", plan.directory.path)
+
+    from trainer import loop, runtime
+
+    device = runtime.set_up(config, world)
+    distributed.join(world)
+    session = loop.Loop(config, world, lifeline, plan)
+    log.info(
+        "recipe %s, %s parameters, %d rank%s, %s",
+        config.recipe or "(none)",
+        f"{session.parameters:,}",
+        world.size,
+        "s" if world.size > 1 else "",
+        device,
+    )
+    log.info("%s", session.data_line())
+    outcome = session.run()
+    if plan is not None:
+        log.info(
+            "\ntest accuracy: %.2f %% (%d images, %d steps, %.0f s)",
+            100 * outcome.score.accuracy,
+            outcome.score.records,
+            outcome.steps,
+            outcome.trained_seconds,
+        )
+        _say_what_next(plan, config)
+    return EXIT_DONE
+
+
+def evaluate(
+    run: Path, which: str, data: str | None, split: str | None, lifeline: Lifeline, world: World
+) -> int:
+    """Scores one checkpoint; the ranks share the test records."""
+    _log_to_console(world)
+    found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
+    config = configuration.validated(json.loads(found.config), str(found.path))
+    overrides = {"data.uri": data, "data.test_split": split}
+    config = configuration.with_overrides(config, {key: value for key, value in overrides.items() if value})
+
+    from trainer import loop, runtime
+
+    device = runtime.set_up(config, world)
+    distributed.join(world)
+    log.info("checkpoint: %s, %s", found.path, device)
+    score = loop.score_checkpoint(config, found, world, lifeline)
+    log.info("test accuracy: %.2f %% of %d, loss %.4f", 100 * score.accuracy, score.records, score.values["loss"])
+    return EXIT_DONE
+
+
+def _shared_config(config: RunConfig | None, lifeline: Lifeline, world: World) -> RunConfig:
+    """Rank 0's configuration on every rank: only rank 0 need see the run directory."""
+    if world.size == 1:
+        assert config is not None
+        return config
+    if config is not None:
+        lifeline.share(config.model_dump(mode="json"))
+        return config
+    return configuration.validated(lifeline.shared(), "rank 0")
+
+
+def _check_ranks(config: RunConfig, world: World) -> None:
+    if config.data.lanes % world.size:
+        raise ConfigError(
+            f"{world.size} ranks do not divide data.lanes {config.data.lanes}: start another number of ranks, or a new "
+            f"run with --data.lanes {world.size * max(1, config.data.lanes // world.size)}"
+        )
+    rank_batch = config.train.global_batch_size // world.size
+    if rank_batch % config.train.accumulate:
+        raise ConfigError(
+            f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
+        )
+
+
+def _say_what_next(plan: Plan, config: RunConfig) -> None:
+    from trainer.loop import front
+
+    path = plan.directory.path
+    log.info("run directory: %s", path)
+    log.info("watch:         %s", front("tensorboard", path.parent))
+    log.info("evaluate:      %s", front("evaluate", path))
+    log.info("train longer:  %s", front("train", path, f"--train.epochs {2 * config.train.epochs:g}"))
+
+
+def _log_to_console(world: World) -> None:
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    if world.is_first:
+        console = logging.StreamHandler(sys.stdout)
+        console.setLevel(logging.INFO)
+        log.addHandler(console)
+
+
+def _log_to_file(directory: RunDirectory) -> None:
+    handler = logging.FileHandler(directory.log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+

@@ -1,0 +1,62 @@
+"""TensorFlow's settings for one rank: threads, devices, determinism. To be called before the first operation."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from trainer.config import RunConfig
+from trainer.distributed import World
+from trainer.errors import ConfigError
+
+
+def threads_of_rank(config: RunConfig, world: World) -> int:
+    """The configured number, or an equal share of the cores that this process may use."""
+    return config.train.threads or max(1, len(os.sched_getaffinity(0)) // world.local_size)
+
+
+def set_up(config: RunConfig, world: World) -> str:
+    """Configures TensorFlow and returns a line that says what this rank computes on.
+
+    Each rank takes the GPU of its local rank, and only as much of its memory as it needs.
+
+    Raises:
+        ConfigError: there are GPUs, but fewer than ranks on this machine.
+    """
+    import tensorflow as tf
+
+    threads = threads_of_rank(config, world)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        _start_xla_quietly()
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''} a rank"
+    if world.local_size > len(gpus):
+        raise ConfigError(
+            f"{world.local_size} ranks on a machine with {len(gpus)} GPU(s): start at most one rank for each GPU"
+        )
+    mine = gpus[world.local_rank]
+    tf.config.set_visible_devices(mine, "GPU")
+    tf.config.experimental.set_memory_growth(mine, True)
+    name = tf.config.experimental.get_device_details(mine).get("device_name", "GPU")
+    _start_xla_quietly()
+    return f"{name}, one a rank"
+
+
+def _start_xla_quietly() -> None:
+    """XLA's first use prints notes about itself that no log level silences; what goes wrong is an exception still."""
+    import tensorflow as tf
+
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

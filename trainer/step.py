@@ -1,0 +1,177 @@
+"""One training step: forward, backward, reduction over ranks, checks, update.
+
+Axes: R ranks, K columns of the report (one row a rank), b records of this rank.
+
+Every rank runs the same graph on every step. What the ranks must agree on (a stop request, a loss that is not finite)
+travels in one small matrix that is reduced before the update, so that all of them act on the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import distributed, losses, optimizer
+from trainer.config import RunConfig
+from trainer.distributed import World
+from trainer.model.network import CapsNet
+
+STOP, LOSS, CORRECT = "stop", "loss", "correct"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step says, the same on every rank."""
+
+    columns: tuple[str, ...]
+    table_RK: np.ndarray
+    gradient_norm: float
+    applied: bool
+    learning_rate: float
+
+    def mean(self, column: str) -> float:
+        return float(self.table_RK[:, self.columns.index(column)].mean())
+
+    @property
+    def stop(self) -> int:
+        """The strongest stop request of any rank; 0: go on."""
+        return int(self.table_RK[:, self.columns.index(STOP)].max())
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(name for name in self.columns if name not in (STOP, LOSS, CORRECT))
+
+    def not_finite(self) -> list[str]:
+        """'loss on rank 1 (terms: reconstruction)' for each rank whose loss is not finite."""
+        found = []
+        for rank, row in enumerate(self.table_RK):
+            values = dict(zip(self.columns, row, strict=True))
+            if not np.isfinite(values[LOSS]):
+                wrong = [name for name in self.terms if not np.isfinite(values[name])]
+                found.append(f"loss on rank {rank} (terms: {', '.join(wrong)})")
+        return found
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Dynamic loss scale of float16. Variables, as they belong in a checkpoint."""
+
+    scale: tf.Variable
+    good_steps: tf.Variable
+    skipped: tf.Variable
+    growth_steps: int
+    enabled: bool
+
+    @staticmethod
+    def create(config: RunConfig) -> LossScale:
+        enabled = config.train.precision == "float16"
+        initial = config.train.initial_loss_scale if enabled else 1.0
+        return LossScale(
+            tf.Variable(initial, dtype=tf.float32, trainable=False, name="scale"),
+            tf.Variable(0, dtype=tf.int64, trainable=False, name="good_steps"),
+            tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped"),
+            config.train.loss_scale_growth_steps,
+            enabled,
+        )
+
+    def variables(self) -> dict[str, tf.Variable]:
+        return {
+            "loss_scale/scale": self.scale,
+            "loss_scale/good_steps": self.good_steps,
+            "loss_scale/skipped": self.skipped,
+        }
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Halves after an overflow, doubles after growth_steps good steps; counts overflows in a row."""
+        if not self.enabled:
+            return
+        good = tf.where(finite, self.good_steps + 1, 0)
+        grow = good >= self.growth_steps
+        scale = tf.where(finite, tf.where(grow, self.scale * 2.0, self.scale), tf.maximum(self.scale / 2.0, 1.0))
+        self.scale.assign(scale)
+        self.good_steps.assign(tf.where(grow, tf.zeros_like(good), good))
+        self.skipped.assign(tf.where(finite, tf.zeros_like(self.skipped), self.skipped + 1))
+
+
+StepFunction = Callable[[dict[str, tf.Tensor], int], Report]
+
+
+def make_step(
+    config: RunConfig,
+    network: CapsNet,
+    update: keras.optimizers.Optimizer,
+    learning_rate: Callable[[tf.Tensor], tf.Tensor],
+    loss_scale: LossScale,
+    step: tf.Variable,
+    world: World,
+) -> StepFunction:
+    """A function of a batch (image [b, H, W, C], label [b]) and this rank's stop request that trains one step.
+
+    The update is applied only where every rank's loss and the reduced gradient are finite.
+    """
+    variables = network.trainable_variables
+    names = [variable.path for variable in variables]
+    term_names = losses.term_names(config.loss, network.decoder is not None)
+    columns = [STOP, LOSS, CORRECT, *term_names]
+    dtype = tf.float64 if config.train.precision == "float64" else tf.float32
+
+    def forward_backward(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        with tf.GradientTape() as tape:
+            outputs = network(image, label)
+            terms = losses.loss_terms(config.loss, outputs, image, label)
+            means = [tf.reduce_mean(tf.cast(terms[name], dtype)) for name in term_names]
+            loss = tf.add_n(means)
+            scaled = loss * tf.cast(loss_scale.scale, dtype)
+        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        correct = tf.reduce_mean(tf.cast(losses.correct(outputs, label), dtype))
+        return gradients, tf.stack([loss, correct, *means])
+
+    def accumulated(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        parts = config.train.accumulate
+        if parts == 1:
+            return forward_backward(image, label)
+        images, labels = (tf.reshape(t, [parts, t.shape[0] // parts, *t.shape[1:]]) for t in (image, label))
+
+        def add(part: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            gradients, row = forward_backward(images[part], labels[part])
+            return (part + 1, *(s + g for s, g in zip(sums, [*gradients, row], strict=True)))
+
+        zeros = [tf.zeros(v.shape, v.dtype) for v in variables] + [tf.zeros([len(columns) - 1], dtype)]
+        _, *sums = tf.while_loop(
+            lambda part, *_: part < parts, add, (0, *zeros), parallel_iterations=1, maximum_iterations=parts
+        )
+        *gradients, row = [total / tf.cast(parts, total.dtype) for total in sums]
+        return gradients, row
+
+    @tf.function
+    def train(image: tf.Tensor, label: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        gradients, row = accumulated(tf.cast(image, dtype), label)
+        scale = loss_scale.scale.read_value()
+        gradients = [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
+        gradients = distributed.mean_gradients(world, gradients, names, config.train.compression)
+        row_1K = tf.concat([tf.cast(stop, dtype)[None], row], 0)[None]
+        table_RK = tf.pad(row_1K, [[world.rank, world.size - 1 - world.rank], [0, 0]])
+        table_RK = distributed.sum_over_ranks(world, table_RK, "report")
+        gradients, norm = optimizer.clip(gradients, config.optimizer.clip_norm)
+        finite = tf.reduce_all(tf.math.is_finite(table_RK[:, columns.index(LOSS)])) & tf.math.is_finite(norm)
+        rate = learning_rate(step)
+
+        def apply() -> tf.Tensor:
+            update.learning_rate.assign(rate)
+            update.apply(gradients, variables)
+            return tf.constant(True)
+
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        loss_scale.update(finite)
+        step.assign_add(1)
+        return table_RK, norm, finite, rate
+
+    def run(batch: dict[str, tf.Tensor], stop: int) -> Report:
+        table_RK, norm, finite, rate = train(batch["image"], batch["label"], tf.constant(stop, tf.int32))
+        return Report(tuple(columns), table_RK.numpy(), float(norm), bool(finite), float(rate))
+
+    return run
