@@ -241,9 +241,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from trainer import rank
 
     return rank.guarded(
-        lambda lifeline, world: rank.evaluate(
-            parsed.run, parsed.checkpoint, parsed.data, parsed.split, lifeline, world
-        )
+        lambda lifeline, world: rank.evaluate(parsed.run, parsed.checkpoint, parsed.data, parsed.split, lifeline, world)
     )
 
 

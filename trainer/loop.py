@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trainer import checkpoint, distributed, evaluation, metrics, optimizer, progress, runtime, summaries
+from trainer import checkpoint, distributed, evaluation, metrics, optimizer, progress, summaries
 from trainer import config as configuration
 from trainer import step as training_step
 from trainer.config import RunConfig
 from trainer.data import index as data_index
-from trainer.data import order, pipeline
+from trainer.data import pipeline
 from trainer.distributed import World
 from trainer.errors import CheckpointError, DivergedError, InterruptedRun
 from trainer.launch.lifeline import Lifeline

@@ -101,9 +101,7 @@ def train(command: Command, lifeline: Lifeline, world: World) -> int:
     return EXIT_DONE
 
 
-def evaluate(
-    run: Path, which: str, data: str | None, split: str | None, lifeline: Lifeline, world: World
-) -> int:
+def evaluate(run: Path, which: str, data: str | None, split: str | None, lifeline: Lifeline, world: World) -> int:
     """Scores one checkpoint; the ranks share the test records."""
     _log_to_console(world)
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
@@ -168,4 +166,3 @@ def _log_to_file(directory: RunDirectory) -> None:
     handler = logging.FileHandler(directory.log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
-

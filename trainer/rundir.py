@@ -1,11 +1,11 @@
 """The folder of a run: names of its files, its lock, and taking it back to a step.
 
-    runs/quick-20260101-120000/
-        config.json       the whole configuration; 'capsnet train --from-run DIR' takes it
-        checkpoints/      see checkpoint.py
-        metrics.jsonl     one record a line
-        log.txt           what was printed, with times
-        events.out.*      for TensorBoard
+runs/quick-20260101-120000/
+    config.json       the whole configuration; 'capsnet train --from-run DIR' takes it
+    checkpoints/      see checkpoint.py
+    metrics.jsonl     one record a line
+    log.txt           what was printed, with times
+    events.out.*      for TensorBoard
 """
 
 from __future__ import annotations

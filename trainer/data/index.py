@@ -104,9 +104,9 @@ class ImageSize(Item):
 class Layout(Item):
     """Where a tf.train.Example keeps what is read: data sets that others wrote differ here."""
 
-    image: str = Field("image/encoded", description="key of the encoded image, PNG or JPEG")
-    label: str = Field("image/class/label", description="key of the class number")
-    first_label: int = Field(0, description="the class number that stands for classes[0]")
+    image: str = Field(default="image/encoded", description="key of the encoded image, PNG or JPEG")
+    label: str = Field(default="image/class/label", description="key of the class number")
+    first_label: int = Field(default=0, description="the class number that stands for classes[0]")
 
 
 class Index(Item):

@@ -1,4 +1,4 @@
-"""The order of the records: a function of (index, seed, epoch, lanes, shuffle window, interleaving) and of nothing else.
+"""The order of the records: a function of (index, seed, epoch, lanes, shuffle window, interleaving) alone.
 
     epoch    its shards are permuted and dealt to the lanes in turn
     lane     takes its shards in groups of ``interleave_shards``; in a group, the blocks of each shard are permuted

@@ -112,7 +112,7 @@ def train_batches(config: RunConfig, index: Index, rank: int, size: int, start_s
                 yield _objects([record for records, _ in parts for record in records]), ids_B, draws_BD, weight_B
 
     def explain(batch: int) -> None:
-        _find_culprit(raw(start_step + batch, start_step + batch + 1), reading)
+        _find_culprit(raw(start_step + batch, start_step + steps), reading)  # to the same end: the same windows
 
     source = _source(lambda: raw(start_step, start_step + steps), len(lanes) * order.lane_batch)
     return Batches(_decoded(source, reading), explain)

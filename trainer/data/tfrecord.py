@@ -32,10 +32,8 @@ def encode_example(features: Mapping[str, bytes | int]) -> bytes:
     entries = []
     for key in sorted(features):
         value = features[key]
-        if isinstance(value, bytes):
-            feature = _field(1, _field(1, value))  # Feature.bytes_list.value
-        else:
-            feature = _field(3, _field(1, _varint(value)))  # Feature.int64_list.value, packed
+        # Feature.bytes_list = 1, Feature.int64_list = 3, each with its values as field 1, integers packed
+        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
         entries.append(_field(1, _field(1, key.encode()) + _field(2, feature)))  # an entry of Features.feature
     return _field(1, b"".join(entries))  # Example.features
 

@@ -91,7 +91,9 @@ def final_code(verdicts: list[Verdict], ranks: int, stopping: bool, ended_by_us:
         return EXIT_INTERRUPTED, ended_by_us
     if len(verdicts) == ranks and all(verdict.code == EXIT_DONE for verdict in verdicts):
         return EXIT_DONE, ""
-    said = sorted((verdict for verdict in verdicts if verdict.code == EXIT_INTERRUPTED), key=lambda verdict: verdict.rank)
+    said = sorted(
+        (verdict for verdict in verdicts if verdict.code == EXIT_INTERRUPTED), key=lambda verdict: verdict.rank
+    )
     messages = [verdict.message for verdict in said if verdict.message]
     if messages or stopping:
         return EXIT_INTERRUPTED, messages[0] if messages else "stopped on request"

@@ -1,45 +1,13 @@
-"""Small data sets: gray 6x6 images whose pixels tell the record, three classes, blocks of 4 records."""
-
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.unit.data.small_sets import CLASSES, SIZE, SmallSet, numbered
 
 from trainer.config import RunConfig, with_overrides
-from trainer.data.index import Index
 from trainer.data.shards import Record, Source, write_dataset
-
-CLASSES = ("ant", "bee", "cat")
-SIZE = 6
-
-
-def png(pixels: np.ndarray) -> bytes:
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG")
-    return data.getvalue()
-
-
-def pixels_of(number: int) -> np.ndarray:
-    """[6, 6] uint8, different for each record."""
-    return np.random.default_rng(number).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
-
-
-def numbered(count: int, first: int = 0) -> Iterator[Record]:
-    for number in range(first, first + count):
-        yield Record(png(pixels_of(number)), number % len(CLASSES), f"record-{number}")
-
-
-@dataclass(frozen=True)
-class SmallSet:
-    folder: Path
-    index: Index
-    config: RunConfig
 
 
 @pytest.fixture

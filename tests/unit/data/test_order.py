@@ -118,11 +118,12 @@ def test_a_rank_opens_only_the_shards_of_its_lanes() -> None:
 
 
 def test_epochs_and_seeds_differ_in_order_and_tail() -> None:
-    order = order_of(EVEN)
-    assert order.dropped_per_epoch > 0
+    order = order_of(EVEN, global_batch=24)
+    assert order.dropped_per_epoch == 8
     other_seed = replace(order, seed=6)
     epochs = [batch_ids(order, epoch * order.steps_per_epoch).tolist() for epoch in range(4)]
     epochs.append(batch_ids(other_seed, 0).tolist())
+    assert len({tuple(lane_shards(order, epoch, 0)) for epoch in range(4)}) == 4
     tails = [tuple(sorted(dropped_ids(order, epoch).tolist())) for epoch in range(4)]
     tails.append(tuple(sorted(dropped_ids(other_seed, 0).tolist())))
     assert len({tuple(ids) for ids in epochs}) == 5

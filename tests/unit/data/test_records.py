@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SmallSet
+from tests.unit.data.small_sets import SmallSet
 
 from trainer.data.index import Shard
 from trainer.data.records import in_batches, read_block

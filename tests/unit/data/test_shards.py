@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASSES, SmallSet, numbered, pixels_of, png
+from tests.unit.data.small_sets import CLASSES, SmallSet, numbered, pixels_of, png
 
 from trainer.data.index import Block
 from trainer.data.shards import Record, Source, write_dataset
@@ -104,7 +104,7 @@ GRAY, COLOUR = png(np.zeros((4, 4), np.uint8)), png(np.zeros((4, 4, 3), np.uint8
         ([Record(GRAY, 3, "bad")], 1, r"bad: label 3 is not in 0\.\.2"),
         ([Record(GRAY, -1, "bad")], 1, "bad: label -1"),
         ([Record(b"GIF89a", 0, "bad")], 1, "bad: not an image"),
-        ([Record(GRAY[:60], 0, "bad")], 1, "bad: not an image"),
+        ([Record(GRAY[:45], 0, "bad")], 1, "bad: not an image"),
         ([Record(png(np.zeros((4, 4, 4), np.uint8)), 0, "bad")], 1, "bad: colour mode RGBA"),
         ([Record(GRAY, 0, "a"), Record(COLOUR, 0, "b")], 2, "gray and colour images are mixed"),
         ([Record(GRAY, 0, "a")], 2, "fewer records came than the 2"),

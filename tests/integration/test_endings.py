@@ -1,0 +1,155 @@
+"""Every run ends as promised: with the right exit code, a cause in one line, in bounded time, and resumable."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import STEPS, Run, checkpoints, last_step, leftovers, losses, records, start, train
+
+RANKS = [1, 2, 4]
+GRACE = 10.0  # seconds from a stop request to the exit, as promised
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of a run that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder)
+    return losses(folder)
+
+
+def assert_resumes(folder: Path, ranks: int, whole: list[float]) -> None:
+    """The run goes on and has the curve of the uninterrupted one: to the bit on one rank."""
+    train(folder, ranks=ranks, recipe="")
+    assert [len(losses(folder)), last_step(folder)] == [STEPS, STEPS]
+    if ranks == 1:
+        assert losses(folder) == whole
+    else:
+        assert losses(folder) == pytest.approx(whole, rel=1e-5)  # float32 sums in another order
+    assert not leftovers(folder)
+
+
+def stop(run: Run, number: signal.Signals) -> tuple[int, str]:
+    asked = time.monotonic()
+    run.signal(number)
+    code, output = run.finish()
+    assert time.monotonic() - asked < GRACE
+    return code, output
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_request_saves_and_exits_75(
+    tmp_path: Path, ranks: int, number: signal.Signals, whole: list[float]
+) -> None:
+    run = start(tmp_path / "run", ranks=ranks)
+    run.wait_for_step(5)
+    code, output = stop(run, number)
+    assert code == 75, output
+    assert "stopped on request at step" in output
+    assert checkpoints(run.folder) == [f"step-{last_step(run.folder):08d}"]
+    assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("delay", [0.5, 1.5, 2.5])
+def test_a_stop_request_during_start_up_exits_75(tmp_path: Path, ranks: int, delay: float) -> None:
+    run = start(tmp_path / "run", ranks=ranks)
+    time.sleep(delay)  # imports, building, tracing: whatever a machine of this speed is at
+    code, output = stop(run, signal.SIGTERM)
+    assert code == 75, output
+
+
+PHASES = {
+    "compilation": {"phase": "starting", "step": 0},
+    "evaluation": {"phase": "evaluating", "step": 1},
+    "saving": {"phase": "saving", "step": 1},
+}
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("during", PHASES)
+def test_a_stop_request_in_each_phase(tmp_path: Path, ranks: int, during: str, whole: list[float]) -> None:
+    reached = tmp_path / "reached"
+    fault = {**PHASES[during], "rank": ranks - 1, "action": "touch", "file": str(reached), "seconds": 1}
+    run = start(tmp_path / "run", ranks=ranks, fault=fault)
+    run.wait_for(reached.exists)
+    code, output = stop(run, signal.SIGTERM)
+    # a run that is past its last step and asked to stop while it saves is done when it has saved
+    assert code == (0 if during == "saving" else 75), output
+    assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", [None, 1, 2])
+def test_a_second_interrupt_stops_at_once(tmp_path: Path, ranks: int | None, whole: list[float]) -> None:
+    reached = tmp_path / "reached"
+    fault = {"phase": "input", "step": 20, "action": "touch", "file": str(reached), "seconds": 100}
+    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
+    run.wait_for(reached.exists)
+    run.signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.process.poll() is None
+    asked = time.monotonic()
+    run.signal(signal.SIGINT)
+    code, output = run.finish()
+    assert time.monotonic() - asked < 3
+    assert code == 75, output
+    assert_resumes(run.folder, ranks or 1, whole)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_killed_rank_is_named_and_the_run_resumes(tmp_path: Path, ranks: int, whole: list[float]) -> None:
+    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "kill"}
+    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
+    code, output = run.finish()
+    assert code == 75, output
+    assert f"rank {ranks - 1} (" in output
+    assert "ended without a word" in output
+    assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_stopped_rank_is_named_in_bounded_time(tmp_path: Path, ranks: int, whole: list[float]) -> None:
+    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "stop"}
+    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
+    run.wait_for_step(25)
+    stopped = time.monotonic()
+    code, output = run.finish()
+    assert time.monotonic() - stopped < 4 + GRACE  # silence_seconds of the test
+    assert code == 75, output
+    assert f"rank {ranks - 1} (" in output
+    assert "was silent for 4 s" in output
+    assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_sleeping_rank_is_named_in_bounded_time(tmp_path: Path, ranks: int, whole: list[float]) -> None:
+    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "sleep", "seconds": 600}
+    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
+    run.wait_for_step(25)
+    asleep = time.monotonic()
+    code, output = run.finish()
+    assert time.monotonic() - asleep < 6 + GRACE  # hang_seconds of the test
+    assert code == 75, output
+    assert "no progress for 6 s because of rank" in output
+    named = output.split("because of")[1].splitlines()[0]
+    assert f"rank {ranks - 1} (" in named
+    assert named.count("rank ") == 1
+    assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_killed_supervisor_takes_its_ranks_with_it(tmp_path: Path, ranks: int, whole: list[float]) -> None:
+    run = start(tmp_path / "run", ranks=ranks, fields={"checkpoint.every_steps": 10, "train.epochs": 20})
+    run.wait_for_step(15)
+    run.signal(signal.SIGKILL)
+    run.finish()
+    # a resume that starts at once must get the lock that the ranks still hold, and continue the same curve
+    train(run.folder, ranks=ranks, recipe="", fields={"train.epochs": 1})
+    steps = [record["step"] for record in records(run.folder)]
+    assert steps == list(range(1, 79))
+    assert losses(run.folder)[:STEPS] == pytest.approx(whole, rel=0 if ranks == 1 else 1e-5)

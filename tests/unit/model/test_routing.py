@@ -1,0 +1,273 @@
+"""Routing against loops written from the paper, and properties that accuracy would not show.
+
+Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size, R iterations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+from tests.unit.model import oracles
+import pytest
+import tensorflow as tf
+
+import trainer.model.routing as routing
+from trainer.config import RoutingConfig
+from trainer.model.squash import lengths
+
+EXACT = 1e-9  # float64: the epsilon under the root of squash, 1e-12 against squared lengths of 1e-2, a few times over
+DIFFERENCE = 1e-6  # of a central difference with step 1e-5, times third derivatives of hundreds
+SINGLE = 1e-5  # float32: sums of tens of terms in another order, 6e-8 each, through three softmaxes
+B, I, J, P, Q = 2, 6, 3, 2, 4  # noqa: E741
+
+OPTIONS = [
+    dict(zip(("leaky", "bias", "transforms"), values, strict=True))
+    for values in itertools.product((False, True), (False, True), (I, 2))
+]
+
+
+def example(transforms: int = I, seed: int = 0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    poses_BIP = rng.normal(size=(B, I, P)) * 0.6
+    transform_TJPQ = rng.normal(size=(transforms, J, P, Q))
+    bias_JQ = rng.normal(size=(J, Q)) * 0.3
+    return poses_BIP.astype(dtype), transform_TJPQ.astype(dtype), bias_JQ.astype(dtype)
+
+
+def route(poses_BIP, transform_TJPQ, bias_JQ=None, *, trace=False, records=0, **options):
+    config = RoutingConfig(bias=bias_JQ is not None, **options)
+    return routing.get(config.algorithm).route(
+        tf.convert_to_tensor(poses_BIP),
+        tf.convert_to_tensor(transform_TJPQ),
+        {} if bias_JQ is None else {"bias": tf.convert_to_tensor(bias_JQ)},
+        config,
+        trace=trace,
+        coupling_records=records,
+    )
+
+
+def gradients(arguments, weights_BJQ, **options):
+    tensors = [tf.convert_to_tensor(argument) for argument in arguments]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = tf.reduce_sum(route(*tensors, **options)[0] * weights_BJQ)
+    return tape.gradient(total, tensors)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_dynamic_is_procedure_1(options: dict, iterations: int, xla: bool) -> None:
+    poses_BIP, transform_TJPQ, bias_JQ = example(options["transforms"])
+    bias_JQ = bias_JQ if options["bias"] else None
+    expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(
+        poses_BIP, transform_TJPQ, iterations, leaky=options["leaky"], bias_JQ=bias_JQ
+    )
+    poses_BJQ, trace = route(
+        poses_BIP,
+        transform_TJPQ,
+        bias_JQ,
+        leaky=options["leaky"],
+        iterations=iterations,
+        xla=xla,
+        trace=True,
+        records=B,
+    )
+    np.testing.assert_allclose(poses_BJQ, expected_BJQ, rtol=EXACT)
+    np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradients_of_dynamic_against_differences(options: dict) -> None:
+    *arguments, bias_JQ = example(options["transforms"], seed=1)
+    arguments += [bias_JQ] if options["bias"] else []
+    weights_BJQ = np.random.default_rng(2).normal(size=(B, J, Q))
+    found = gradients(arguments, weights_BJQ, leaky=options["leaky"], xla=False)
+    for place, gradient in enumerate(found):
+
+        def objective(value, place=place):
+            changed = [*arguments[:place], value, *arguments[place + 1 :]]
+            poses_BJQ, _ = oracles.dynamic_routing(
+                changed[0], changed[1], 3, leaky=options["leaky"], bias_JQ=changed[2] if options["bias"] else None
+            )
+            return float(np.sum(poses_BJQ * weights_BJQ))
+
+        expected = oracles.finite_difference(objective, arguments[place])
+        np.testing.assert_allclose(gradient, expected, rtol=DIFFERENCE, atol=DIFFERENCE)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_stop_gradient_takes_the_last_couplings_as_given(xla: bool) -> None:
+    arguments = example(2, seed=3)
+    weights_BJQ = np.random.default_rng(4).normal(size=(B, J, Q))
+    held_BIJ = oracles.dynamic_routing(*arguments[:2], 3, bias_JQ=arguments[2])[1][-1]
+    stopped = gradients(arguments, weights_BJQ, stop_gradient=True, xla=xla)
+    for place, gradient in enumerate(stopped):
+
+        def objective(value, place=place):
+            poses_BIP, transform_TJPQ, bias_JQ = [*arguments[:place], value, *arguments[place + 1 :]]
+            poses_BJQ, _ = oracles.dynamic_routing(
+                poses_BIP, transform_TJPQ, 3, bias_JQ=bias_JQ, last_coupling_BIJ=held_BIJ
+            )
+            return float(np.sum(poses_BJQ * weights_BJQ))
+
+        expected = oracles.finite_difference(objective, arguments[place])
+        np.testing.assert_allclose(gradient, expected, rtol=DIFFERENCE, atol=DIFFERENCE)
+    through_all = gradients(arguments, weights_BJQ, xla=xla)
+    assert np.max(np.abs(through_all[0] - stopped[0])) > 1e-3  # the option does something
+    np.testing.assert_array_equal(route(*arguments, stop_gradient=True)[0], route(*arguments)[0])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_uniform_is_the_first_iteration(options: dict) -> None:
+    poses_BIP, transform_TJPQ, bias_JQ = example(options["transforms"])
+    bias_JQ = bias_JQ if options["bias"] else None
+    expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(
+        poses_BIP, transform_TJPQ, 1, leaky=options["leaky"], bias_JQ=bias_JQ
+    )
+    poses_BJQ, trace = route(
+        poses_BIP, transform_TJPQ, bias_JQ, algorithm="uniform", leaky=options["leaky"], trace=True, records=B
+    )
+    np.testing.assert_allclose(poses_BJQ, expected_BJQ, rtol=EXACT)
+    np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
+
+
+def test_couplings_sum_to_one_over_parents_and_not_over_children() -> None:
+    _, trace = route(*example()[:2], trace=True, records=B)
+    coupling_RNIJ = trace.coupling_RNIJ.numpy()
+    np.testing.assert_allclose(coupling_RNIJ.sum(axis=-1), 1.0, rtol=EXACT)
+    assert np.all(np.abs(coupling_RNIJ.sum(axis=-2) - 1.0) > 0.1)
+    assert np.ptp(coupling_RNIJ[-1]) > 0.1  # and they are no longer uniform
+
+
+def test_leaky_couplings_sum_to_less_than_one() -> None:
+    _, trace = route(*example()[:2], leaky=True, trace=True, records=B)
+    sums_RNI = trace.coupling_RNIJ.numpy().sum(axis=-1)
+    assert np.all(sums_RNI < 1.0)
+    np.testing.assert_allclose(sums_RNI[0], J / (J + 1), rtol=EXACT)
+    np.testing.assert_allclose(trace.unassigned_R, 1.0 - sums_RNI.mean(axis=(1, 2)), rtol=EXACT)
+
+
+def test_trace_is_entropy_over_its_largest_value() -> None:
+    for leaky in (False, True):
+        _, trace = route(*example()[:2], leaky=leaky, trace=True, records=B)
+        p = trace.coupling_RNIJ.numpy()
+        if leaky:
+            p = np.concatenate([p, 1.0 - p.sum(axis=-1, keepdims=True)], axis=-1)
+        entropy_RNI = -(p * np.log(p)).sum(axis=-1)
+        np.testing.assert_allclose(trace.entropy_R, entropy_RNI.mean((1, 2)) / math.log(J + leaky), rtol=EXACT)
+        np.testing.assert_allclose(trace.effective_parents_R, np.exp(entropy_RNI).mean((1, 2)), rtol=EXACT)
+        assert float(trace.entropy_R[0]) == pytest.approx(1.0, rel=EXACT)
+        assert float(trace.effective_parents_R[0]) == pytest.approx(J + leaky, rel=EXACT)
+
+
+def test_trace_holds_lengths_and_couplings_of_as_many_records_as_asked_for() -> None:
+    poses_BIP, transform_TJPQ, _ = example()
+    poses_BJQ, trace = route(poses_BIP, transform_TJPQ, trace=True, records=1)
+    assert trace.coupling_RNIJ.shape == (3, 1, I, J)
+    np.testing.assert_allclose(trace.child_lengths_BI, np.linalg.norm(poses_BIP, axis=-1), rtol=EXACT)
+    np.testing.assert_allclose(trace.parent_lengths_BJ, np.linalg.norm(poses_BJQ, axis=-1), rtol=EXACT)
+    assert route(poses_BIP, transform_TJPQ, trace=True)[1].coupling_RNIJ.shape == (3, 0, I, J)
+    assert route(poses_BIP, transform_TJPQ)[1] is None
+
+
+@pytest.mark.parametrize("algorithm", routing.names())
+@pytest.mark.parametrize("xla", [False, True])
+def test_trace_leaves_poses_unchanged(algorithm: str, xla: bool) -> None:
+    arguments = example()
+    plain, _ = route(*arguments, algorithm=algorithm, xla=xla)
+    traced, _ = route(*arguments, algorithm=algorithm, xla=xla, trace=True, records=2)
+    if xla:  # another program, whose sums may be in another order
+        np.testing.assert_allclose(traced, plain, rtol=1e-13)
+    else:
+        np.testing.assert_array_equal(traced, plain)
+
+
+@pytest.mark.parametrize("algorithm", routing.names())
+def test_order_of_children_does_not_matter(algorithm: str) -> None:
+    poses_BIP, transform_IJPQ, bias_JQ = example()
+    order = np.random.default_rng(5).permutation(I)
+    plain, _ = route(poses_BIP, transform_IJPQ, bias_JQ, algorithm=algorithm)
+    permuted, _ = route(poses_BIP[:, order], transform_IJPQ[order], bias_JQ, algorithm=algorithm)
+    np.testing.assert_allclose(permuted, plain, rtol=EXACT)
+
+
+@pytest.mark.parametrize("algorithm", routing.names())
+def test_order_of_parents_is_kept(algorithm: str) -> None:
+    poses_BIP, transform_IJPQ, bias_JQ = example()
+    order = np.random.default_rng(6).permutation(J)
+    plain, _ = route(poses_BIP, transform_IJPQ, bias_JQ, algorithm=algorithm)
+    permuted, _ = route(poses_BIP, transform_IJPQ[:, order], bias_JQ[order], algorithm=algorithm)
+    np.testing.assert_allclose(permuted, plain.numpy()[:, order], rtol=EXACT)
+
+
+def test_rotation_of_the_pose_space_leaves_lengths() -> None:
+    poses_BIP, transform_IJPQ, _ = example()
+    rotation_QQ, _ = np.linalg.qr(np.random.default_rng(7).normal(size=(Q, Q)))
+    plain, _ = route(poses_BIP, transform_IJPQ)
+    rotated, _ = route(poses_BIP, transform_IJPQ @ rotation_QQ)
+    np.testing.assert_allclose(lengths(rotated), lengths(plain), rtol=EXACT)
+    np.testing.assert_allclose(rotated, plain @ rotation_QQ, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("options", [{}, {"leaky": True, "stop_gradient": True}], ids=str)
+@pytest.mark.parametrize("transforms", [I, 2])
+def test_xla_agrees(options: dict, transforms: int) -> None:
+    arguments = example(transforms, dtype=np.float32)
+    weights_BJQ = np.random.default_rng(8).normal(size=(B, J, Q)).astype(np.float32)
+    np.testing.assert_allclose(
+        route(*arguments, xla=True, **options)[0], route(*arguments, xla=False, **options)[0], rtol=SINGLE, atol=SINGLE
+    )
+    for compiled, plain in zip(
+        gradients(arguments, weights_BJQ, xla=True, **options),
+        gradients(arguments, weights_BJQ, xla=False, **options),
+        strict=True,
+    ):
+        np.testing.assert_allclose(compiled, plain, rtol=SINGLE, atol=SINGLE)
+
+
+FINITE = [
+    (dtype, size)
+    for dtype in (tf.float32, tf.bfloat16, tf.float16)
+    for size in (0.0, 1e-30, 1e-3, 1e2, 1e18)
+    if size <= float(dtype.max)
+]
+
+
+@pytest.mark.parametrize(("dtype", "size"), FINITE)
+@pytest.mark.parametrize("algorithm", routing.names())
+def test_finite_for_zero_tiny_huge_and_identical(dtype: tf.DType, size: float, algorithm: str) -> None:
+    transform_TJPQ = example(dtype=np.float32)[1]
+    identical_BIP = np.full((B, I, P), size, np.float32)
+    tensors = [tf.cast(identical_BIP, dtype), tf.cast(transform_TJPQ, dtype)]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        poses_BJQ, _ = route(*tensors, algorithm=algorithm, leaky=True)
+        total = tf.reduce_sum(lengths(poses_BJQ))
+    assert poses_BJQ.dtype == tf.float32
+    for value in [poses_BJQ, *tape.gradient(total, tensors)]:
+        assert np.all(np.isfinite(tf.cast(value, tf.float32)))
+
+
+def test_half_precision_rounds_the_votes_only() -> None:
+    poses_BIP, transform_TJPQ, _ = example(dtype=np.float32)
+    exact, _ = route(poses_BIP, transform_TJPQ)
+    for dtype, unit in ((tf.bfloat16, 2.0**-8), (tf.float16, 2.0**-11)):
+        rounded, _ = route(tf.cast(poses_BIP, dtype), tf.cast(transform_TJPQ, dtype))
+        # poses, transform and votes rounded once each, agreement of a few votes of length 1 in the exponent
+        np.testing.assert_allclose(rounded, exact, atol=20 * unit)
+
+
+def test_every_algorithm_of_the_configuration_is_one_file() -> None:
+    files = {path.stem for path in Path(routing.__file__).parent.glob("*.py")}
+    assert set(routing.names()) <= files
+    for name in routing.names():
+        module = routing.get(name)
+        assert callable(module.route)
+        assert module.weights(RoutingConfig(algorithm=name), J, Q) == {}
+        assert module.weights(RoutingConfig(algorithm=name, bias=True), J, Q)["bias"].shape == (J, Q)
+    with pytest.raises(KeyError):
+        routing.get("votes")

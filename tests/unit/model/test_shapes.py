@@ -1,0 +1,83 @@
+"""Sizes worked out without TensorFlow against the networks that are built, and against the papers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trainer import configs
+from trainer.config import ModelConfig
+from trainer.errors import ConfigError
+from trainer.model.network import build
+from trainer.model.shapes import shapes
+
+SMALL = {"image_size": 12, "primary": {"types": 3, "pose": 4, "kernel": 3, "stride": 2}, "decoder": {"hidden": [5]}}
+CONFIGS = [
+    {"stem": {"channels": [8], "kernel": 3, "strides": [1]}},
+    {"stem": {"channels": [8, 16], "kernel": 3, "strides": [2, 1], "padding": "same", "norm": "group"}, "channels": 3},
+    {"stem": {"channels": [8, 16], "kernel": 4, "strides": [1, 2], "norm": "group", "norm_groups": 4}},
+    {"stem": {"kind": "residual", "channels": [8], "strides": [1]}, "head": {"transform": "shared"}},
+    {"stem": {"kind": "residual", "channels": [8, 16], "strides": [2, 2], "blocks": 2}, "channels": 3, "classes": 4},
+    {"stem": {"channels": [4], "kernel": 3, "strides": [1]}, "decoder": {"hidden": []}, "routing": {"bias": True}},
+    {"stem": {"channels": [4], "kernel": 1, "strides": [1]}, "routing": {"algorithm": "uniform", "bias": True}},
+    {
+        "stem": {"channels": [4], "kernel": 5, "strides": [3]},
+        "primary": {"types": 2, "pose": 3, "kernel": 3, "stride": 1, "padding": "same"},
+    },
+]
+
+
+@pytest.mark.parametrize("tree", CONFIGS, ids=range(len(CONFIGS)))
+def test_agrees_with_the_network(tree: dict) -> None:
+    config = ModelConfig.model_validate(SMALL | tree)
+    sizes, net = shapes(config), build(config)
+    assert sizes.parameters == net.count_params()
+    for part, count in (
+        ("stem", sizes.stem_parameters),
+        ("primary", sizes.primary_parameters),
+        ("class_capsules", sizes.head_parameters),
+        ("decoder", sizes.decoder_parameters),
+    ):
+        layer = getattr(net, part)
+        assert count == (0 if layer is None else layer.count_params()), part
+    features_shape = net.stem.compute_output_shape((None, *net.image_shape))
+    assert features_shape[1:3] == (sizes.stem_sides[-1],) * 2
+    side = net.primary.conv.compute_output_shape(features_shape)[1]
+    assert (side, side * side * config.primary.types) == (sizes.primary_side, sizes.children)
+    assert net.class_capsules.transform_TJPQ.shape[0] == sizes.transforms
+
+
+def test_parameters_of_the_papers_networks() -> None:
+    mnist = configs.load("sabour2017").model
+    assert shapes(mnist).parameters == 8_215_568
+    assert shapes(mnist).parameters - shapes(mnist).decoder_parameters == 6_804_224
+    cifar = shapes(configs.load("sabour2017_cifar10").model)
+    assert (cifar.parameters, cifar.children) == (22_476_288, 9_216)
+
+
+@pytest.mark.parametrize(
+    ("tree", "says"),
+    [
+        ({"image_size": 8}, "model.stem, convolution 0"),
+        ({"image_size": 12}, "model.primary"),
+        ({"stem": {"channels": [12], "norm": "group"}}, "model.stem.norm_groups 8 does not divide 12"),
+        ({"stem": {"kind": "residual", "channels": [4]}}, "model.stem.norm_groups 8 does not divide 4"),
+    ],
+)
+def test_sizes_that_do_not_work_are_one_line(tree: dict, says: str) -> None:
+    config = ModelConfig.model_validate(tree)
+    for attempt in (shapes, build):
+        with pytest.raises(ConfigError, match=says) as error:
+            attempt(config)
+        assert "\n" not in str(error.value)
+
+
+def test_needs_no_tensorflow() -> None:
+    code = (
+        "import sys; from trainer import configs; from trainer.model import routing, shapes; routing.names(); "
+        "[shapes.shapes(configs.load(name).model) for name in configs.names()]; configs.claims(); "
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
