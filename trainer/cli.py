@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 from trainer import config as configuration
 from trainer import configs
 from trainer.errors import EXIT_DONE, EXIT_MEANINGS, CapsnetError, ConfigError
-from trainer.plan import DEFAULT_RECIPE, Command
+from trainer.plan import Command
 
 EXIT_CODES = "exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_MEANINGS.items())
 WIDE = 32
@@ -115,7 +115,7 @@ def _add_train(commands: Any, with_fields: bool) -> None:
         "  capsnet train RECIPE --weights-from runs/old --new-head            (other classes, learned weights)\n\n"
         "Ctrl-C or SIGTERM: finish the step, save, exit 75; a second Ctrl-C stops at once.\n" + EXIT_CODES,
     )
-    parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {DEFAULT_RECIPE})")
+    parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {configs.DEFAULT})")
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="run directory; resumed if it exists (default: a new one under runs/)"
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from trainer import checkpoint, distributed, evaluation, metrics, optimizer, progress, summaries
@@ -84,7 +85,7 @@ class Loop:
 
     def __init__(self, config: RunConfig, world: World, lifeline: Lifeline, plan: Plan | None) -> None:
         self.config, self.world, self.lifeline, self.plan = config, world, lifeline, plan
-        self.began = time.monotonic()
+        self.began = time.monotonic() - (time.time() - psutil.Process().create_time())
         self.index = data_index.load_index(config.data.uri)
         split = data_index.split_of(self.index, config.data.train_split)
         self.steps_per_epoch = data_index.steps_per_epoch(split, config.data.lanes, config.train.global_batch_size)
@@ -289,7 +290,7 @@ class Loop:
         return 0
 
     def _check(self, report: training_step.Report, writer: checkpoint.Writer | None) -> None:
-        """Raises DivergedError, on all ranks, where training cannot go on; a float16 overflow now and then is normal."""
+        """Raises DivergedError on all ranks where training cannot go on; a float16 overflow is normal."""
         wrong = report.not_finite()
         if not wrong and not report.applied and not self.loss_scale.enabled:
             wrong = ["the gradient, with a finite loss"]

@@ -19,8 +19,6 @@ from trainer.errors import CheckpointError, ConfigError
 from trainer.model import shapes
 from trainer.rundir import RunDirectory
 
-DEFAULT_RECIPE = "quick"
-
 
 @dataclass(frozen=True)
 class Command:
@@ -46,7 +44,7 @@ class Plan:
     new_head: bool
 
 
-def make(command: Command, say: Callable[[str], None]) -> Plan:
+def make(command: Command, ranks: int, say: Callable[[str], None]) -> Plan:
     """Resolves a command, locks the run directory and checks that the data fits.
 
     Raises:
@@ -56,9 +54,9 @@ def make(command: Command, say: Callable[[str], None]) -> Plan:
         raise ConfigError(f"give a recipe ({command.recipe}) or --from-run {command.from_run}, not both")
     existing = RunDirectory(command.run) if command.run else None
     if existing is not None and existing.exists:
-        return _resume(command, existing, say)
+        return _resume(command, existing, ranks, say)
     config = _new_config(command)
-    _check(config)
+    _check(config, ranks)
     weights = None
     if command.weights_from is not None:
         weights = checkpoint.choose(RunDirectory(command.weights_from).checkpoints, "last", say)
@@ -74,11 +72,11 @@ def _new_config(command: Command) -> RunConfig:
     if command.from_run is not None:
         base = configuration.load(RunDirectory(command.from_run).config)
     else:
-        base = configs.load(command.recipe or DEFAULT_RECIPE)
+        base = configs.load(command.recipe or configs.DEFAULT)
     return configuration.with_overrides(base, command.overrides)
 
 
-def _resume(command: Command, directory: RunDirectory, say: Callable[[str], None]) -> Plan:
+def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable[[str], None]) -> Plan:
     if command.weights_from is not None:
         raise ConfigError(f"{directory.path} is an existing run: --weights-from starts new ones, choose another --run")
     stored = configuration.load(directory.config)
@@ -95,7 +93,7 @@ def _resume(command: Command, directory: RunDirectory, say: Callable[[str], None
             f"{directory.path}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
             "without --run, or insist with --allow-changes"
         )
-    _check(config)
+    _check(config, ranks)
     directory.lock()
     for path, old, new, _neutral in changes:
         say(f"changed since the run began: {path} ({old} -> {new})")
@@ -116,6 +114,18 @@ def _check_shapes_kept(stored: RunConfig, config: RunConfig, found: Checkpoint |
             )
 
 
-def _check(config: RunConfig) -> None:
+def _check(config: RunConfig, ranks: int) -> None:
+    """What can be known before TensorFlow starts: ranks, sizes of the network, the data set."""
+    lanes = config.data.lanes
+    if lanes % ranks:
+        raise ConfigError(
+            f"{ranks} ranks do not divide data.lanes {lanes}: start another number of ranks, or a new run with "
+            f"--data.lanes {ranks * max(1, lanes // ranks)}"
+        )
+    rank_batch = config.train.global_batch_size // ranks
+    if rank_batch % config.train.accumulate:
+        raise ConfigError(
+            f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
+        )
     shapes.shapes(config.model)
     data_index.check_fits(data_index.load_index(config.data.uri), config)

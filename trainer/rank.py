@@ -15,7 +15,7 @@ from trainer import config as configuration
 from trainer import plan as planning
 from trainer.config import RunConfig
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, ConfigError
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError
 from trainer.launch.lifeline import Lifeline
 from trainer.plan import Command, Plan
 from trainer.rundir import RunDirectory
@@ -65,9 +65,8 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
 def train(command: Command, lifeline: Lifeline, world: World) -> int:
     """Plans on rank 0, shares the configuration, trains, and prints how it went."""
     _log_to_console(world)
-    plan = planning.make(command, log.info) if world.is_first else None
+    plan = planning.make(command, world.size, log.info) if world.is_first else None
     config = _shared_config(plan.config if plan else None, lifeline, world)
-    _check_ranks(config, world)
     limits = config.watchdog
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
     if plan is not None:
@@ -128,19 +127,6 @@ def _shared_config(config: RunConfig | None, lifeline: Lifeline, world: World) -
         lifeline.share(config.model_dump(mode="json"))
         return config
     return configuration.validated(lifeline.shared(), "rank 0")
-
-
-def _check_ranks(config: RunConfig, world: World) -> None:
-    if config.data.lanes % world.size:
-        raise ConfigError(
-            f"{world.size} ranks do not divide data.lanes {config.data.lanes}: start another number of ranks, or a new "
-            f"run with --data.lanes {world.size * max(1, config.data.lanes // world.size)}"
-        )
-    rank_batch = config.train.global_batch_size // world.size
-    if rank_batch % config.train.accumulate:
-        raise ConfigError(
-            f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
-        )
 
 
 def _say_what_next(plan: Plan, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from pydantic.fields import FieldInfo
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR, Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -192,22 +193,25 @@ def _changed(folder: Path, values: list[Any]) -> list[Any]:
 
 
 def config_text(config: RunConfig, network: CapsNet, index: Index) -> str:
-    """The run in Markdown: a line about it, and a table of its configuration with what differs from the default."""
+    """The run in Markdown: a line about it, and its configuration, a table for each section."""
     split = index.splits[config.data.train_split]
     default = RunConfig()
     lines = [
         f"**{config.recipe or 'no recipe'}**: {network.count_params():,} parameters; data set {index.name}, "
         f"{len(index.classes)} classes, {split.records:,} training records. "
         "Bold: not the default. `config.json` in the run's folder holds the same.",
-        "",
-        "| field | value | meaning |",
-        "|---|---|---|",
     ]
+    sections: dict[str, list[tuple[str, FieldInfo]]] = {}
     for path, field in configuration.leaves():
-        value = configuration.value_at(config, path)
-        shown = ", ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)
-        bold = "**" if value != configuration.value_at(default, path) and shown else ""
-        lines.append(f"| {path} | {bold}{_cell(shown)}{bold} | {_cell(field.description or '')} |")
+        sections.setdefault(path.rpartition(".")[0], []).append((path, field))
+    for section, leaves in sections.items():  # not one table of whole paths: TensorBoard breaks long words in it
+        lines += ["", f"#### {section or 'run'}", "", "| field | value | meaning |", "|---|---|---|"]
+        for path, field in leaves:
+            value = configuration.value_at(config, path)
+            shown = ", ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)
+            bold = "**" if value != configuration.value_at(default, path) and shown else ""
+            name = path.rpartition(".")[2]
+            lines.append(f"| {_cell(name)} | {bold}{_cell(shown)}{bold} | {_cell(field.description or '')} |")
     return "\n".join(lines)
 
 

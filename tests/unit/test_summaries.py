@@ -299,11 +299,15 @@ def test_the_configuration_is_said_once_and_again_where_it_changed(tmp_path: Pat
 def test_the_configuration_as_text() -> None:
     config = configured(data__uri="a_b|c")
     text = summaries.config_text(config, built(config), load_index("embedded"))
-    rows = dict(line.strip("| ").split(" | ")[:2] for line in text.splitlines() if line.startswith("| "))
-    assert rows["model.classes"] == "**4**"
-    assert rows["model.routing.iterations"] == "3"
-    assert rows["data.uri"] == r"**a\_b\|c**"
-    assert all(re.match(r"\|.*\|.*\|.*\|$", line) for line in text.splitlines()[2:])
+    sections = dict(re.findall(r"#### (\S+)\n\n(.*?)(?:\n\n|$)", text, re.DOTALL))
+    lines = [(section, line) for section, table in sections.items() for line in table.split("\n")]
+    rows = {(section, *line.strip("| ").split(" | ")[:2]) for section, line in lines}
+    assert ("model", "classes", "**4**") in rows
+    assert ("model.routing", "iterations", "3") in rows
+    assert ("data", "uri", r"**a\_b\|c**") in rows
+    assert ("run", "seed", "0") in rows
+    assert ("data", "readers", "2") in rows
+    assert all(re.match(r"\|.*\|.*\|.*\|$", line) for _, line in lines)
 
 
 def test_each_chart_of_the_layout_finds_its_tags(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Rank:
     link: socket.socket | None
     heard_at: float
     marked_at: float
-    mark: Mark = Mark(wire.STARTING, 0)
+    mark: Mark = wire.AT_START
     buffer: wire.LineBuffer = field(default_factory=wire.LineBuffer)
 
     def __str__(self) -> str:
@@ -255,7 +255,8 @@ class Supervisor:
         for rank in present:
             if now - rank.heard_at > self.limits.silence:
                 self._end(
-                    f"{rank} was silent for {self.limits.silence:g} s at {rank.where()}: stopped, swapped out or cut off?"
+                    f"{rank} was silent for {self.limits.silence:g} s at {rank.where()}: "
+                    "stopped, swapped out or cut off?"
                 )
                 return
         missing = sorted(set(range(self.size)) - set(self.ranks))
@@ -276,7 +277,7 @@ class Supervisor:
         self.kill_at = min(self.kill_at, time.monotonic() + after)
 
     def _kill_all(self) -> None:
-        """SIGKILL also ends a stopped process. mpirun goes first, so that it does not report the deaths of its ranks."""
+        """SIGKILL also ends a stopped process. mpirun goes first: it would report the deaths of its ranks."""
         try:
             processes = [psutil.Process(self.child.pid)]
             processes += processes[0].children(recursive=True)

@@ -30,6 +30,7 @@ class Mark:
 
 
 STARTING = "starting"
+AT_START = Mark(STARTING, 0)
 
 
 def encode(kind: str, **fields: Any) -> bytes:

@@ -55,12 +55,12 @@ class ResidualBlock(keras.layers.Layer):
         self.conv_0 = _conv3(outputs, stride, seed, dtype, path, "conv_0")
         self.norm_1 = _norm(norm_groups, dtype, "norm_1")
         self.conv_1 = _conv3(outputs, 1, seed, dtype, path, "conv_1")
+        self.stride = stride
         self.shortcut = None
         if projects(inputs, outputs, stride):
             self.shortcut = keras.layers.Conv2D(
                 outputs,
                 1,
-                strides=stride,
                 use_bias=False,
                 kernel_initializer=he_normal(seed, f"{path}/shortcut"),
                 dtype=dtype,
@@ -82,7 +82,8 @@ class ResidualBlock(keras.layers.Layer):
     def call(self, features_BHWC: tf.Tensor) -> tf.Tensor:
         active_BHWC = tf.nn.relu(self.norm_0(features_BHWC))
         if self.shortcut is not None:
-            features_BHWC = self.shortcut(active_BHWC)
+            # sliced, not strided: oneDNN aborts the process in the gradient of a strided 1x1 convolution in bfloat16
+            features_BHWC = self.shortcut(active_BHWC[:, :: self.stride, :: self.stride])
         inner_BHWC = tf.nn.relu(self.norm_1(self.conv_0(active_BHWC)))
         return features_BHWC + self.conv_1(inner_BHWC)
 

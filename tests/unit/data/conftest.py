@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.data.small_sets import CLASSES, SIZE, SmallSet, numbered
 
+from tests.unit.data.small_sets import CLASSES, SIZE, SmallSet, numbered
 from trainer.config import RunConfig, with_overrides
 from trainer.data.shards import Record, Source, write_dataset
 

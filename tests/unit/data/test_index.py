@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.data.small_sets import SmallSet
 
+from tests.unit.data.small_sets import SmallSet
 from trainer.config import with_overrides
 from trainer.data.index import check_fits, dump_index, load_index, steps_per_epoch
 from trainer.errors import DataError

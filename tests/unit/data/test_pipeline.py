@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from tests.unit.data.small_sets import SmallSet, numbered, pixels_of, png, with_record_changed
 
+from tests.unit.data.small_sets import SmallSet, numbered, pixels_of, png, with_record_changed
 from trainer.config import with_overrides
 from trainer.data.order import batch_ids, record_place, train_order
 from trainer.data.pipeline import Batches, prepare_images, test_batches, train_batches

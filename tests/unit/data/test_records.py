@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.unit.data.small_sets import SmallSet
 
+from tests.unit.data.small_sets import SmallSet
 from trainer.data.index import Shard
 from trainer.data.records import in_batches, read_block
 from trainer.errors import DataError

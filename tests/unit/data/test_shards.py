@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.unit.data.small_sets import CLASSES, SmallSet, numbered, pixels_of, png
 
+from tests.unit.data.small_sets import CLASSES, SmallSet, numbered, pixels_of, png
 from trainer.data.index import Block
 from trainer.data.shards import Record, Source, write_dataset
 from trainer.data.tfrecord import encode_example, frame

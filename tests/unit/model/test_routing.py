@@ -10,11 +10,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from tests.unit.model import oracles
 import pytest
 import tensorflow as tf
 
 import trainer.model.routing as routing
+from tests.unit.model import oracles
 from trainer.config import RoutingConfig
 from trainer.model.squash import lengths
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.unit.model import oracles
 import pytest
 import tensorflow as tf
 
+from tests.unit.model import oracles
 from trainer.model.squash import lengths, squash
 
 EXACT = 1e-10  # float64, less the epsilon under the root (1e-12 against squared lengths of 1e-2 and more)

@@ -1,0 +1,82 @@
+"""The number of ranks is not a fact of the run: real processes over Horovod give the same curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import losses, records, start, train
+
+FIFTY_STEPS = {"train.epochs": str(50 / 78), "train.accumulate": "2", "optimizer.clip_norm": "1"}
+# the reduction adds in another order: rounding, grown over 50 updates
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_one_two_and_four_ranks_give_the_same_curve(tmp_path: Path, precision: str) -> None:
+    fields = {**FIFTY_STEPS, "train.precision": precision}
+    for ranks in (1, 2, 4):
+        train(tmp_path / str(ranks), ranks=ranks, fields=fields)
+    one, two, four = (losses(tmp_path / str(ranks)) for ranks in (1, 2, 4))
+    assert len(one) == 50
+    assert one[-1] < 0.7 * one[0]  # it learns, so that the curves have something to differ in
+    assert two == pytest.approx(one, rel=TOLERANCE[precision])
+    assert four == pytest.approx(one, rel=TOLERANCE[precision])
+    assert two != one  # the same bits would mean that the ranks did not share the work
+
+    scores = [records(tmp_path / str(ranks), "test")[-1] for ranks in (1, 2, 4)]
+    assert scores[1]["accuracy"] == pytest.approx(scores[0]["accuracy"], abs=1 / 2000)  # one record on the edge
+    assert scores[2]["accuracy"] == pytest.approx(scores[0]["accuracy"], abs=1 / 2000)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    folder = tmp_path / "run"
+    fault = {"phase": "input", "step": 25, "action": "kill"}
+    code, _ = start(folder, ranks=2, fault=fault, fields={"checkpoint.every_steps": 10}).finish()
+    assert code == 75
+    train(folder, ranks=4, recipe="")
+    assert losses(folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_ranks_that_do_not_divide_the_lanes_are_refused(tmp_path: Path) -> None:
+    code, output = start(tmp_path / "run", ranks=3).finish()
+    assert code == 2
+    assert "3 ranks do not divide data.lanes 8" in output
+
+
+def test_a_corrupt_record_on_one_rank_ends_all_with_its_name(tmp_path: Path) -> None:
+    data = copy_of_embedded(tmp_path / "data")
+    shard = data / "train-00007-of-00016.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    fields = {"data.uri": str(data), "train.epochs": "1"}  # an epoch holds every shard
+    for ranks in (1, 2):
+        code, output = start(tmp_path / str(ranks), ranks=ranks, fields=fields).finish()
+        assert code == 2, output
+        lines = [line for line in output.splitlines() if line.startswith("capsnet:")]
+        assert len(lines) == 1, output
+        assert "train-00007-of-00016.tfrecord" in lines[0]
+        assert "record" in lines[0]
+        assert "Traceback" not in output
+
+
+def copy_of_embedded(folder: Path) -> Path:
+    import shutil
+
+    from trainer.data.index import folder_of
+
+    return Path(shutil.copytree(folder_of("embedded"), folder))
+
+
+def test_divergence_is_exit_3_with_step_rank_and_terms(tmp_path: Path) -> None:
+    for ranks in (1, 2):
+        fields = {"optimizer.kind": "sgd", "optimizer.learning_rate": "1e30", "checkpoint.every_steps": "1"}
+        code, output = start(tmp_path / str(ranks), ranks=ranks, fields=fields).finish()
+        assert code == 3, output
+        line = next(line for line in output.splitlines() if line.startswith("capsnet:"))
+        assert "diverged at step" in line
+        assert "loss on rank 0 (terms: " in line or "the gradient" in line
+        assert "checkpoint" in line

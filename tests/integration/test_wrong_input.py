@@ -1,0 +1,116 @@
+"""Wrong input: one line that says what, where and what to do, exit 2, before TensorFlow starts, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.data.index import folder_of
+
+
+def capsnet(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "trainer", *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def split(done: subprocess.CompletedProcess[str]) -> tuple[list[str], bool]:
+    """What was said on stderr, and whether TensorFlow was imported."""
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    return said, any(line.endswith("| tensorflow") for line in done.stderr.splitlines())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder_of("embedded"), tmp_path / "data"))
+
+
+CASES = {
+    "recipe": (["train", "quik"], r"unknown recipe quik (did you mean quick?)"),
+    "field": (["train", "--model.routing.iteration", "2"], "did you mean model.routing.iterations?"),
+    "value": (["train", "--model.routing.iterations", "0"], "model.routing.iterations: "),
+    "word": (["train", "quick", "model.routing.iterations=2"], "a field is given as --name value"),
+    "batch": (["train", "--train.global_batch_size", "100"], "100 is not a multiple of data.lanes 8"),
+    "classes": (["train", "--model.classes", "7"], "7"),
+    "size": (["train", "--model.image_size", "32"], "28"),
+    "grid": (["train", "sabour2017", "--model.primary.kernel", "25"], "model.primary"),
+    "no data": (["train", "--data.uri", "nowhere"], "nowhere"),
+    "no run": (["train", "--from-run", "nowhere"], "nowhere/config.json: cannot be read"),
+    "no checkpoint": (["evaluate", "nowhere"], "nowhere/checkpoints: no checkpoint"),
+    "two configurations": (["train", "quick", "--from-run", "x"], "not both"),
+    "head alone": (["train", "--new-head"], "--weights-from"),
+    "command": (["trian"], "invalid choice: 'trian'"),
+    "ranks": (["launch", "--ranks", "0", "train"], "--ranks 0: give 1 or more"),
+    "accumulate": (["train", "--train.accumulate", "7"], "not a multiple of train.accumulate 7"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_before_tensorflow(tmp_path: Path, case: str) -> None:
+    arguments, expected = CASES[case]
+    done = capsnet(*arguments, cwd=tmp_path)
+    said, imported = split(done)
+    assert done.returncode == 2
+    assert len(said) == 1
+    assert said[0].startswith("capsnet: ")
+    assert expected in said[0]
+    assert not imported
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_data_set_cut_short(tmp_path: Path, data: Path) -> None:
+    (data / "train-00003-of-00016.tfrecord").write_bytes(b"")
+    done = capsnet("train", "--data.uri", str(data), cwd=tmp_path)
+    said, imported = split(done)
+    assert (done.returncode, len(said), imported) == (2, 1, False)
+    assert "train-00003-of-00016.tfrecord" in said[0]
+
+
+def test_an_index_of_another_version(tmp_path: Path, data: Path) -> None:
+    index = json.loads((data / "index.json").read_text())
+    (data / "index.json").write_text(json.dumps({**index, "format": 99}))
+    done = capsnet("train", "--data.uri", str(data), cwd=tmp_path)
+    said, imported = split(done)
+    assert (done.returncode, len(said), imported) == (2, 1, False)
+    assert "99" in said[0]
+
+
+def test_a_file_in_place_of_the_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = capsnet("train", "--run", str(tmp_path / "file"), cwd=tmp_path)
+    said, imported = split(done)
+    assert (done.returncode, len(said), imported) == (2, 1, False)
+    assert "cannot be written" in said[0]
+
+
+def test_help_is_quick_because_tensorflow_is_not_imported(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["launch", "--help"], []):
+        done = capsnet(*arguments, cwd=tmp_path)
+        assert done.returncode == 0
+        assert not split(done)[1]
+        assert done.stdout
+
+
+def test_help_of_train_shows_every_field(tmp_path: Path) -> None:
+    from trainer import config
+
+    text = capsnet("train", "--help", cwd=tmp_path).stdout
+    for path, _ in config.leaves():
+        assert path == "recipe" or f"--{path} " in text
+
+
+def test_several_ranks_without_the_supervisor_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("horovod", reason="Horovod is not installed: make horovod")
+    from trainer.launch import mpi
+
+    done = subprocess.run(
+        mpi.command(2, [sys.executable, "-m", "trainer", "train"]), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "start several ranks with 'capsnet launch --ranks 2 train ...'" in done.stderr
+    assert not list(tmp_path.rglob("config.json"))
