@@ -101,6 +101,7 @@ class Loop:
         self.best_accuracy: float | None = None
         self.trained_before = 0.0
         self.started = False
+        self.fixed_batch: dict[str, tf.Tensor] | None = None
         self.meter = Meter()
         self.step_seconds = math.nan
         self.saved = (-1, -1)
@@ -194,8 +195,8 @@ class Loop:
         if self.plan is None:
             return self._turns(None, None, None, None)
         directory = self.plan.directory
-        directory.take_back_metrics(self.step)
-        summaries.take_back(directory.path, self.step)
+        directory.take_back_metrics(self.step, self.evaluated_step)
+        summaries.take_back(directory.path, self.step, self.evaluated_step)
         writer = checkpoint.Writer(directory.checkpoints, self.config.checkpoint.keep_last)
         records = metrics.MetricsFile(directory.metrics)
         board = summaries.Board(directory.path, self.config, self.network, self.index)
@@ -241,7 +242,7 @@ class Loop:
             if self.step % config.log.every_steps == 0:
                 self.meter = Meter()
             if config.log.observe_every_steps and self.step % config.log.observe_every_steps == 0:
-                board.observe(self.step, batch)
+                board.observe(self.step, self._fixed_batch())
             if self._evaluation_is_next(stop):
                 stop = self._evaluate(records, board)
             writer.check()
@@ -276,6 +277,13 @@ class Loop:
         return pipeline.train_batches(
             self.config, self.index, self.world.rank, self.world.size, self.step, self.total_steps - self.step
         )
+
+    def _fixed_batch(self) -> dict[str, tf.Tensor]:
+        """The first test records: looks at the same images can be compared."""
+        if self.fixed_batch is None:
+            with pipeline.test_batches(self.config, self.index, 0, 1) as batches:
+                self.fixed_batch = next(batches)
+        return self.fixed_batch
 
     def _mark(self, phase: str, *, waits: bool = False) -> None:
         self.lifeline.mark(phase if self.started else "starting", self.step, waits=waits)

@@ -70,20 +70,20 @@ class RunDirectory:
     def write_config(self, config: RunConfig) -> None:
         atomic_write(self.config, configuration.dump(config).encode())
 
-    def take_back_metrics(self, step: int) -> None:
-        """Removes records beyond a step and a line cut short, so that no step appears twice."""
+    def take_back_metrics(self, step: int, evaluated_step: int) -> None:
+        """Removes records beyond a step, evaluations beyond the last that counts, and a line cut short."""
         if not self.metrics.exists():
             return
-        kept = [line for line in self.metrics.read_bytes().splitlines(keepends=True) if _is_kept(line, step)]
+        kept = [line for line in self.metrics.read_bytes().splitlines(keepends=True) if _is_kept(line, step, evaluated_step)]
         atomic_write(self.metrics, b"".join(kept))
 
 
-def _is_kept(line: bytes, step: int) -> bool:
+def _is_kept(line: bytes, step: int, evaluated_step: int) -> bool:
     try:
         record: dict[str, Any] = json.loads(line)
     except ValueError:
         return False
-    return line.endswith(b"\n") and record["step"] <= step
+    return line.endswith(b"\n") and record["step"] <= (evaluated_step if record["kind"] == "test" else step)
 
 
 def new_path(recipe: str, root: Path = Path("runs")) -> Path:

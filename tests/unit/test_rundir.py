@@ -38,11 +38,14 @@ def test_records_beyond_a_step_and_a_torn_line_are_removed(tmp_path: Path) -> No
     file = metrics.MetricsFile(directory.metrics)
     for step in range(1, 6):
         file.write("train", step, {"loss": step / 3})
+        if step > 1:
+            file.write("test", step, {})
     file.close()
     with directory.metrics.open("a") as torn:
         torn.write('{"kind": "train", "step": 3')
-    directory.take_back_metrics(3)
-    assert [record["step"] for record in metrics.read(directory.metrics)] == [1, 2, 3]
+    directory.take_back_metrics(3, evaluated_step=2)
+    found = [(record["kind"], record["step"]) for record in metrics.read(directory.metrics)]
+    assert found == [("train", 1), ("train", 2), ("test", 2), ("train", 3)]
     assert metrics.read(directory.metrics)[0]["loss"] == 1 / 3
 
 
