@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trainer.errors import ConfigError, InterruptedRun
-from trainer.launch.wire import ENV_ADDRESS, ENV_RANKS
+from trainer.launch.wire import ENV_ADDRESS, ENV_HOROVOD, ENV_RANKS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,6 +28,8 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    alone: bool = True
+    """Collectives are the identity; Horovod is not imported."""
 
     @property
     def is_first(self) -> bool:
@@ -42,11 +44,13 @@ def placed() -> World:
             than it started.
     """
     environment = os.environ
+    size = int(environment.get("OMPI_COMM_WORLD_SIZE", "1"))
     world = World(
         rank=int(environment.get("OMPI_COMM_WORLD_RANK", "0")),
-        size=int(environment.get("OMPI_COMM_WORLD_SIZE", "1")),
+        size=size,
         local_rank=int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")),
         local_size=int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")),
+        alone=size == 1 and not environment.get(ENV_HOROVOD),
     )
     expected = int(environment.get(ENV_RANKS, str(world.size)))
     if world.size != expected:
@@ -61,7 +65,7 @@ def placed() -> World:
 
 def join(world: World) -> None:
     """Connects the ranks. Raises ConfigError where Horovod cannot, or where the ranks do not find each other."""
-    if world.size == 1:
+    if world.alone:
         return
     try:
         import horovod.tensorflow as hvd
@@ -79,7 +83,7 @@ def join(world: World) -> None:
 
 
 def sum_over_ranks(world: World, tensor: tf.Tensor, name: str) -> tf.Tensor:
-    if world.size == 1:
+    if world.alone:
         return tensor
     import horovod.tensorflow as hvd
 
@@ -94,7 +98,7 @@ def mean_gradients(
     One operation for each tensor: it starts as soon as the backward pass has made that gradient, and Horovod fuses
     those that are ready at the same time into one buffer. A grouped operation would wait for the last.
     """
-    if world.size == 1:
+    if world.alone:
         return list(gradients)
     import horovod.tensorflow as hvd
 
@@ -114,7 +118,7 @@ def sum_values(world: World, values: Sequence[float], name: str) -> np.ndarray:
 
 def broadcast(world: World, variables: Sequence[tf.Variable], name: str) -> None:
     """Gives every rank the values of rank 0."""
-    if world.size == 1:
+    if world.alone:
         return
     import horovod.tensorflow as hvd
 
@@ -124,7 +128,7 @@ def broadcast(world: World, variables: Sequence[tf.Variable], name: str) -> None
 
 def broadcast_object(world: World, value: Any, name: str) -> Any:
     """Rank 0's value, pickled, on every rank."""
-    if world.size == 1:
+    if world.alone:
         return value
     import horovod.tensorflow as hvd
 

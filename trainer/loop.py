@@ -172,7 +172,7 @@ class Loop:
             evaluated_step=self.evaluated_step,
             test_accuracy=self.score.accuracy if self.score and self.evaluated_step == self.step else None,
             best_accuracy=self.best_accuracy,
-            trained_seconds=self.trained_before + time.monotonic() - self.began,
+            trained_seconds=self._trained_seconds(),
             meter_steps=self.meter.steps,
             meter_sums=self.meter.sums,
             versions={"tensorflow": tf.__version__, "capsnet": importlib.metadata.version("capsnet")},
@@ -261,7 +261,7 @@ class Loop:
             directory.path if directory else Path(),
             self.step,
             self.score,
-            self.trained_before + time.monotonic() - self.began,
+            self._trained_seconds(),
         )
 
     def _measure(self, report: training_step.Report, waited: float, seconds: float) -> None:
@@ -287,6 +287,10 @@ class Loop:
 
     def _mark(self, phase: str, *, waits: bool = False) -> None:
         self.lifeline.mark(phase if self.started else "starting", self.step, waits=waits)
+
+    def _trained_seconds(self) -> float:
+        """Wall time of the run, over all its parts, from the start of the process."""
+        return self.trained_before + time.monotonic() - self.began
 
     def _stop_wish(self) -> int:
         if self.lifeline.stop_requested:
@@ -375,7 +379,7 @@ class Loop:
             "images_per_second": meter.steps_per_second * self.config.train.global_batch_size,
             "input_wait": meter.input_wait,
         }
-        records.write("train", self.step, values)
+        records.write("train", self.step, {**values, "seconds": self._trained_seconds()})
         board.train(self.step, values)
 
     def _show(self) -> None:

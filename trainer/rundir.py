@@ -74,7 +74,9 @@ class RunDirectory:
         """Removes records beyond a step, evaluations beyond the last that counts, and a line cut short."""
         if not self.metrics.exists():
             return
-        kept = [line for line in self.metrics.read_bytes().splitlines(keepends=True) if _is_kept(line, step, evaluated_step)]
+        kept = [
+            line for line in self.metrics.read_bytes().splitlines(keepends=True) if _is_kept(line, step, evaluated_step)
+        ]
         atomic_write(self.metrics, b"".join(kept))
 
 

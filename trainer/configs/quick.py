@@ -2,8 +2,11 @@
 
 Command:  capsnet train
 Hardware: two CPU cores
-Time:     2 minutes
-Score:    89 % test accuracy
+Time:     about 2 minutes
+Score:    90.0 % test accuracy
+
+Measured with seed 0 and the loop of this package: 136 s with evaluation while other work kept the cores busy.
+Of 2,000 test images, 90.0 % is uncertain by 0.7 %. 12 epochs gave 89.3 to 89.9 %.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from trainer import config as c
 from trainer.configs import Claim
 
-CLAIM = Claim(hardware="two CPU cores", time="2 minutes", score="89 % test accuracy")
+CLAIM = Claim(hardware="two CPU cores", time="about 2 minutes", score="90.0 % test accuracy")
 
 
 def config() -> c.RunConfig:
@@ -29,7 +32,7 @@ def config() -> c.RunConfig:
             decoder=c.DecoderConfig(hidden=(256, 512)),
         ),
         loss=c.LossConfig(kind="margin", reconstruction_weight=0.0005),
-        optimizer=c.OptimizerConfig(kind="adam", learning_rate=0.004, schedule="cosine", warmup_steps=50),
+        optimizer=c.OptimizerConfig(kind="adam", learning_rate=0.005, schedule="cosine", warmup_steps=50),
         data=c.DataConfig(augment=c.AugmentConfig(shift=1, flip=True)),
-        train=c.TrainConfig(epochs=12, global_batch_size=128),
+        train=c.TrainConfig(epochs=16, global_batch_size=128),
     )

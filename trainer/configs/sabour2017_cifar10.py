@@ -6,7 +6,7 @@ Time:     not measured here
 Score:    not measured here (the paper: 10.6 % error with an ensemble of 7)
 
 Random 24x24 crops of 32x32 colour images, SAME padding, 64 types of 8D primary capsules (I = 12 x 12 x 64 = 9,216),
-a none-of-the-above category in the softmax, no decoder.
+a none-of-the-above category in the softmax, no decoder; the rate falls by 0.96 every 2,000 steps.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Supervisor:
             wire.ENV_TERMINAL: str(size.columns) if sys.stdout.isatty() else "0",
         }
         command = self.program
-        if self.size > 1:
+        if self.size > 1 or os.environ.get(wire.ENV_HOROVOD):
             mpi.check_installed()
             command, environment = mpi.command(self.size, self.program), mpi.environment(environment)
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)

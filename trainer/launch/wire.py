@@ -17,6 +17,8 @@ ENV_ADDRESS = "CAPSNET_SUPERVISOR"
 ENV_TOKEN = "CAPSNET_TOKEN"
 ENV_RANKS = "CAPSNET_RANKS"
 ENV_TERMINAL = "CAPSNET_TERMINAL"
+ENV_HOROVOD = "CAPSNET_HOROVOD"
+"""1: a single rank goes through mpirun and Horovod as well, to measure what they cost."""
 
 
 @dataclass(frozen=True)
