@@ -49,7 +49,10 @@ ONE_THREAD = {"train.threads": "1", **QUIET}
 def cells(data: dict[str, str]) -> list[Cell]:
     """``data``: a folder of random images for each recipe that the embedded set does not fit."""
     by_recipe = {"quick": 60, "sabour2017": 8, "sabour2017_cifar10": 4, "imagenet": 4}
-    smaller = {"imagenet": {"train.global_batch_size": "16", "data.test_split": "test"}, "sabour2017_cifar10": {"train.global_batch_size": "32"}}
+    smaller = {
+        "imagenet": {"train.global_batch_size": "16", "data.test_split": "test"},
+        "sabour2017_cifar10": {"train.global_batch_size": "32"},
+    }
     recipes = [
         Cell(
             f"recipe {name}" + (f", batch {smaller[name]['train.global_batch_size']}" if name in smaller else ""),

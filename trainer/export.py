@@ -16,8 +16,6 @@ from trainer.data import index as data_index
 from trainer.errors import ConfigError
 from trainer.rundir import RunDirectory
 
-CLASSES = "classes.json"
-
 
 def export(run: Path, destination: Path, which: str = "best") -> None:
     """Writes the SavedModel, with the class names in ``assets.extra/classes.json``.
@@ -35,7 +33,7 @@ def export(run: Path, destination: Path, which: str = "best") -> None:
     import tensorflow as tf
 
     from trainer.data import augment
-    from trainer.library import network_of
+    from trainer.library import CLASSES, network_of
 
     net = network_of(config, found)
     shape = [None, None, None, config.model.channels]

@@ -25,10 +25,12 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.errors import CheckpointError, DataError
-from trainer.export import CLASSES
 from trainer.loop import assign, weights_of
 from trainer.model import network
 from trainer.rundir import RunDirectory
+
+CLASSES = "classes.json"
+"""In assets.extra of an export: the class names."""
 
 Picture = str | Path | np.ndarray
 
