@@ -9,7 +9,6 @@ setup(
     name="capsnet",
     version="0.1.0",
     description="Distributed training of capsule networks with TensorFlow and Horovod, on one machine or Kubernetes",
-    license="MIT",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["trainer", "trainer.*"]),
     package_data={"trainer.data": ["embedded/*"]},

@@ -105,6 +105,7 @@ class Loop:
         self.meter = Meter()
         self.step_seconds = math.nan
         self.saved = (-1, -1)
+        self.save_wanted = False
         self.saved_at = time.monotonic()
         self.longest_save = 0.0
         self.run_step = training_step.make_step(
@@ -178,7 +179,7 @@ class Loop:
             versions={"tensorflow": tf.__version__, "capsnet": importlib.metadata.version("capsnet")},
         )
         writer.submit(state, configuration.dump(self.config), tensors)
-        self.saved, self.saved_at = (self.step, self.evaluated_step), time.monotonic()
+        self.saved, self.saved_at, self.save_wanted = (self.step, self.evaluated_step), time.monotonic(), False
         self.longest_save = max(self.longest_save, time.monotonic() - began)
 
     # turns
@@ -246,7 +247,9 @@ class Loop:
             if self._evaluation_is_next(stop):
                 stop = self._evaluate(records, board)
             writer.check()
-            if not stop and self.step < self.total_steps and self._save_due():
+            self.save_wanted |= self._save_due()
+            # a save still being written is not waited for, unless the best score would be lost
+            if self.save_wanted and not stop and self.step < self.total_steps and (self._is_best() or not writer.busy):
                 board.flush()
                 self.save(directory, writer)
         if not stop and self.evaluated_step != self.step:
@@ -327,9 +330,11 @@ class Loop:
         rule = self.config.checkpoint
         by_steps = bool(rule.every_steps) and self.step % rule.every_steps == 0
         by_time = bool(rule.every_seconds) and time.monotonic() - self.saved_at >= rule.every_seconds
-        scored_now = self.evaluated_step == self.step and self.score is not None
-        is_best = scored_now and self.score is not None and self.score.accuracy == self.best_accuracy
-        return by_steps or by_time or is_best
+        return by_steps or by_time or self._is_best()
+
+    def _is_best(self) -> bool:
+        score = self.score if self.evaluated_step == self.step else None
+        return score is not None and score.accuracy == self.best_accuracy
 
     def _evaluate(self, records: metrics.MetricsFile | None, board: summaries.Board | None) -> int:
         """Returns a stop wish if any rank had one; the score is then of no use."""

@@ -71,6 +71,22 @@ def copy_of_embedded(folder: Path) -> Path:
     return Path(shutil.copytree(folder_of("embedded"), folder))
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_overflows_in_a_row_are_divergence(tmp_path: Path, ranks: int) -> None:
+    fields = {"train.precision": "float16", "train.initial_loss_scale": "1e38", "train.max_skipped_steps": "3"}
+    code, output = start(tmp_path / "run", ranks=ranks, fields=fields).finish()
+    assert code == 3, output
+    assert "diverged at step 3: not finite: the gradient, 3 steps in a row at loss scale 1.25e+37" in output
+
+
+def test_compressed_gradients_give_nearly_the_same_curve(tmp_path: Path) -> None:
+    for name in ("none", "float16"):
+        train(tmp_path / name, ranks=2, fields={"train.compression": name})
+    plain, compressed = losses(tmp_path / "none"), losses(tmp_path / "float16")
+    assert compressed != plain
+    assert compressed == pytest.approx(plain, rel=0.02)  # float16 has three digits
+
+
 def test_divergence_is_exit_3_with_step_rank_and_terms(tmp_path: Path) -> None:
     for ranks in (1, 2):
         fields = {"optimizer.kind": "sgd", "optimizer.learning_rate": "1e30", "checkpoint.every_steps": "1"}
