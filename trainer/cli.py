@@ -80,7 +80,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _add_train(commands, with_fields="train" in arguments)
+    _add_train(commands, arguments)
     _add_evaluate(commands)
     _add_export(commands)
     _add_recipes(commands)
@@ -101,7 +101,7 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], hel
     return parser
 
 
-def _add_train(commands: Any, with_fields: bool) -> None:
+def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     parser = _add(
         commands,
         "train",
@@ -127,19 +127,25 @@ def _add_train(commands: Any, with_fields: bool) -> None:
     parser.add_argument(
         "--allow-changes", action="store_true", help="resume even where a changed field changes what the run means"
     )
-    if with_fields:
-        _add_fields(parser)
+    parser.usage = "capsnet train [RECIPE] [--run DIR] [OPTION ...] [--FIELD VALUE ...]"
+    if "train" in arguments:
+        named = [word for word in arguments if word in configs.names()]
+        _add_fields(parser, named[0] if named else configs.DEFAULT)
 
 
-def _add_fields(parser: Parser) -> None:
+def _add_fields(parser: Parser, recipe: str) -> None:
+    """The fields of the configuration as options, with the defaults of a recipe."""
+    parser.add_argument_group(
+        "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
+    )
     groups: dict[str, Any] = {}
-    defaults = configuration.RunConfig()
+    defaults = configs.load(recipe)
     for path, field in configuration.leaves():
         if path == "recipe":
             continue
         section = path.rpartition(".")[0] or "run"
         if section not in groups:
-            groups[section] = parser.add_argument_group(f"{section} (defaults: those of the recipe come first)")
+            groups[section] = parser.add_argument_group(section)
         default = configuration.value_at(defaults, path)
         is_switch = isinstance(default, bool)
         groups[section].add_argument(

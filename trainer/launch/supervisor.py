@@ -332,7 +332,8 @@ def _kill(pid: int) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"capsnet: {message}", file=sys.stderr, flush=True)
+    below_live_line = "\n" if sys.stdout.isatty() else ""
+    print(f"{below_live_line}capsnet: {message}", file=sys.stderr, flush=True)
 
 
 def launch(ranks: int, program: list[str]) -> int:
