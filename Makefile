@@ -62,7 +62,7 @@ bench: $(INSTALLED) $(HOROVOD) ## table of speeds, as ratios within one run
 
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)
-	@$(MAKE) --no-print-directory $(HOROVOD)
+	@REBUILD=1 $(MAKE) --no-print-directory $(HOROVOD)
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
@@ -71,8 +71,9 @@ clean: ## remove the environment and caches; runs stay
 $(INSTALLED): setup.py pyproject.toml
 	@echo "setting up $(VENV) for $(ACCELERATOR) (once)"
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or set PYTHON=" >&2; exit 2; }
+	@# the CPU and GPU builds of TensorFlow would lie on top of each other
+	@if ls $(VENV)/.installed-* 2>/dev/null | grep -qv -- '-$(ACCELERATOR)$$'; then rm -rf $(VENV); fi
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@rm -f $(VENV)/.installed-*
 	@$(PIP) --editable '.[$(ACCELERATOR)]'
 	@touch $@
 

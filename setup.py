@@ -43,5 +43,5 @@ setup(
             "ruff==0.17.6",
         ],
     },
-    entry_points={"console_scripts": ["capsnet = trainer.cli:main"]},
+    entry_points={"console_scripts": ["capsnet = trainer.__main__:main"]},
 )

@@ -1,6 +1,25 @@
-import sys
+"""The entry of ``capsnet`` and ``python -m trainer``."""
 
-from trainer.cli import main
+import os
+import signal
+import sys
+from types import FrameType
+
+from trainer.errors import EXIT_INTERRUPTED
+
+
+def _nothing_begun(_number: int, _frame: FrameType | None) -> None:
+    os._exit(EXIT_INTERRUPTED)
+
+
+def main() -> int:
+    """Runs one command. A stop request during the imports ends the process as promised."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _nothing_begun)
+    from trainer.cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

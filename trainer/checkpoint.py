@@ -2,7 +2,7 @@
 
     checkpoints/step-00000500/
         tensors.safetensors   weights, optimizer, loss scale, by variable path
-        state.json            step, data position, last evaluation, versions
+        state.json            step (which is also the position in the data), last evaluation, sums of the meter
         config.json           the configuration of the run
         manifest.json         size and crc32c of each of these
 
@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as render_tensors
 
 from trainer.errors import CheckpointError, InterruptedRun
-from trainer.storage import crc32c
+from trainer.storage import crc32c, sync_folder
 
 FORMAT = 1
 TENSORS, STATE, CONFIG, MANIFEST = "tensors.safetensors", "state.json", "config.json", "manifest.json"
@@ -37,18 +38,16 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint knows beside tensors. ``epoch`` and ``batch`` are the position in the data of the next step."""
+    """What a checkpoint knows beside tensors. ``data``: fingerprint of the data set."""
 
     step: int
-    epoch: int
-    batch: int
+    data: str = ""
     evaluated_step: int = -1
     test_accuracy: float | None = None
     best_accuracy: float | None = None
     trained_seconds: float = 0.0
     meter_steps: int = 0
     meter_sums: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -97,11 +96,11 @@ def save(folder: Path, state: State, config: str, tensors: dict[str, np.ndarray]
         temporary.mkdir()
         for name, content in files.items():
             _write_synced(temporary / name, content)
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if final.exists():  # damaged, or of a run that was taken back to an earlier step
             shutil.rmtree(final)
         os.rename(temporary, final)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         before = paths(folder)
@@ -117,14 +116,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> Checkpoint:
@@ -176,8 +167,12 @@ def choose(folder: Path, which: str, report: Callable[[str], None]) -> Checkpoin
         CheckpointError: there is no such checkpoint.
     """
     if which == "best":
-        path = best(folder)
-        return read(path) if path else _newest_or_error(folder, report)
+        for path in by_score(folder):
+            try:
+                return read(path)
+            except CheckpointError as error:
+                report(f"damaged checkpoint: {error}; taking the next best")
+        return _newest_or_error(folder, report)
     if which == "last":
         return _newest_or_error(folder, report)
     steps = [step_of(path) for path in paths(folder)]
@@ -193,10 +188,10 @@ def _newest_or_error(folder: Path, report: Callable[[str], None]) -> Checkpoint:
     return found
 
 
-def best(folder: Path) -> Path | None:
-    """The checkpoint with the highest test accuracy of its own step."""
+def by_score(folder: Path) -> list[Path]:
+    """Checkpoints with a test accuracy of their own step, best first; the later one where they are equal."""
     scored = [(score, step_of(path), path) for path in paths(folder) if (score := _accuracy(path)) is not None]
-    return max(scored)[2] if scored else None
+    return [path for _, _, path in sorted(scored, reverse=True)]
 
 
 def _accuracy(path: Path) -> float | None:
@@ -208,11 +203,23 @@ def _accuracy(path: Path) -> float | None:
 
 
 def prune(folder: Path, keep_last: int) -> None:
-    """Removes all but the newest and the best, and what an earlier process left half-written."""
-    keep = {*paths(folder)[-keep_last:], best(folder)}
+    """Removes all but the newest and the best."""
+    keep = {*paths(folder)[-keep_last:], *by_score(folder)[:1]}
     for path in paths(folder):
         if path not in keep:
             shutil.rmtree(path)
+
+
+def take_back(folder: Path, step: int) -> None:
+    """Before a run goes on from a step: puts aside newer checkpoints, which are damaged and must not count as the
+    newest, and removes what a killed process left half-written."""
+    for path in paths(folder):
+        if step_of(path) > step:
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+    for half in folder.glob(".writing-*"):
+        shutil.rmtree(half)
 
 
 class Writer:
@@ -223,6 +230,8 @@ class Writer:
         self._keep_last = keep_last
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self.longest_seconds = 0.0
+        """Of the saves so far, copying out of memory not included."""
 
     def submit(self, state: State, config: str, tensors: dict[str, np.ndarray]) -> None:
         """Starts a save; waits for the one before it. Raises what that one raised."""
@@ -231,9 +240,11 @@ class Writer:
         self._thread.start()
 
     def _save(self, state: State, config: str, tensors: dict[str, np.ndarray]) -> None:
+        began = time.monotonic()
         try:
             save(self._folder, state, config, tensors)
             prune(self._folder, self._keep_last)
+            self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
         except Exception as error:  # told to the training thread by check()
             self._error = error
 
@@ -246,6 +257,11 @@ class Writer:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    def settle(self) -> None:
+        """Waits for the save under way, whatever becomes of it: something else is being told already."""
+        if self._thread is not None:
+            self._thread.join()
 
     def wait(self) -> None:
         if self._thread is not None:

@@ -14,7 +14,7 @@ from trainer import configs
 from trainer.errors import EXIT_DONE, EXIT_MEANINGS, CapsnetError, ConfigError
 from trainer.plan import Command
 
-EXIT_CODES = "exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_MEANINGS.items())
+EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 WIDE = 32
 
 
@@ -41,12 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parser = _parser(arguments)
-        parsed, unknown = parser.parse_known_args(arguments)
-        if unknown:
-            raise ConfigError(_unknown(unknown))
+        parsed = _parsed(arguments)
         if not hasattr(parsed, "run_command"):
-            parser.print_help()
+            _parser(arguments).print_help()
             return EXIT_DONE
         return int(parsed.run_command(parsed))
     except CapsnetError as error:
@@ -59,12 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
 
 
-def _unknown(unknown: list[str]) -> str:
-    word = unknown[0]
-    if not word.startswith("--"):
-        return f"unexpected {word}; a field is given as --name value"
-    name = word[2:].split("=", 1)[0]
-    return f"unknown field {word}{configuration.nearest(name, [path for path, _ in configuration.leaves()])}"
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Raises ConfigError at the first word that means nothing."""
+    parsed, unknown = _parser(arguments).parse_known_args(arguments)
+    if unknown:
+        word = unknown[0]
+        if "=" in word and not word.startswith("-"):
+            raise ConfigError(f"unexpected {word}; a field is given as --name value")
+        if not word.startswith("--"):
+            raise ConfigError(f"unexpected {word}; see 'capsnet --help'")
+        near = configuration.nearest(word[2:].split("=", 1)[0], [path for path, _ in configuration.leaves()])
+        raise ConfigError(f"unknown option {word}{near}; 'capsnet train --help' lists all fields")
+    return parsed
 
 
 def _parser(arguments: Sequence[str]) -> Parser:
@@ -109,11 +112,15 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
         "train a network, or go on with a run that was interrupted",
         "examples:\n"
         "  capsnet train quick --model.routing.iterations 2 --train.epochs 5\n"
-        "  capsnet train --run runs/quick-20260101-120000                     (goes on where it was)\n"
-        "  capsnet train --run runs/quick-20260101-120000 --train.epochs 40   (extends a finished run)\n"
-        "  capsnet train --from-run runs/old --seed 1                         (same configuration, new run)\n"
-        "  capsnet train RECIPE --weights-from runs/old --new-head            (other classes, learned weights)\n\n"
-        "Ctrl-C or SIGTERM: finish the step, save, exit 75; a second Ctrl-C stops at once.\n" + EXIT_CODES,
+        "  # go on where a run was; with more epochs: extend one that is finished\n"
+        "  capsnet train --run runs/quick-20260101-120000 --train.epochs 40\n"
+        "  # the configuration of a run once more, with another seed\n"
+        "  capsnet train --from-run runs/old --seed 1\n"
+        "  # learned weights for other classes\n"
+        "  capsnet train RECIPE --weights-from runs/old --new-head\n\n"
+        "Ctrl-C or SIGTERM finish the step, save and exit 75; a second Ctrl-C stops\n"
+        "at once. A watchdog ends a run that hangs where it is started by 'capsnet\n"
+        "launch', as 'make train' does.\n\n" + EXIT_CODES,
     )
     parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {configs.DEFAULT})")
     parser.add_argument(
@@ -129,8 +136,8 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     )
     parser.usage = "capsnet train [RECIPE] [--run DIR] [OPTION ...] [--FIELD VALUE ...]"
     if "train" in arguments:
-        named = [word for word in arguments if word in configs.names()]
-        _add_fields(parser, named[0] if named else configs.DEFAULT)
+        after = [*arguments, ""][arguments.index("train") + 1]
+        _add_fields(parser, after if after in configs.names() else configs.DEFAULT)
 
 
 def _add_fields(parser: Parser, recipe: str) -> None:
@@ -274,4 +281,5 @@ def _launch(parsed: argparse.Namespace) -> int:
 
     if parsed.ranks < 1:
         raise ConfigError(f"--ranks {parsed.ranks}: give 1 or more")
+    _parsed([parsed.command, *parsed.rest])  # what is wrong there is said once, before anything starts
     return launch(parsed.ranks, [sys.executable, "-m", "trainer", parsed.command, *parsed.rest])

@@ -188,7 +188,7 @@ class WatchdogConfig(Section):
     silence_seconds: float = neutral(30.0, gt=0, description="a rank not heard of for so long is taken for dead")
     hang_seconds: float = neutral(600.0, gt=0, description="no progress for so long ends the run")
     start_seconds: float = neutral(1800.0, gt=0, description="the same before the first step, compilation included")
-    stop_seconds: float = neutral(60.0, gt=0, description="a stop request not followed for so long ends the run hard")
+    stop_seconds: float = neutral(60.0, gt=0, description="a stop, save included, may take so long; then it is forced")
 
 
 class RunConfig(Section):
@@ -270,7 +270,7 @@ def validated(tree: dict[str, Any], source: str) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = first["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
         if first["type"] == "extra_forbidden":
             reason = f"unknown field{nearest(path, [name for name, _ in leaves()])}"
         given = "" if isinstance(first["input"], dict | Section) else f" (given: {first['input']!r})"

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer import distributed, losses
+from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
+from trainer.data import index as data_index
+from trainer.data import pipeline
 from trainer.distributed import World
+from trainer.model import network
 from trainer.model.network import CapsNet
+from trainer.weights import assign, weights_of
 
 EvaluateBatch = Callable[[dict[str, tf.Tensor]], tf.Tensor]
 
@@ -72,3 +77,15 @@ def evaluate(
     values = {name: total / max(records, 1.0) for name, total in zip(names, totals, strict=True)}
     values["loss"] = sum(values[name] for name in terms)
     return Score(round(records), values, stops > 0)
+
+
+def score_checkpoint(
+    config: RunConfig, found: Checkpoint, world: World, before_batch: Callable[[int], None] = lambda number: None
+) -> Score:
+    """A checkpoint on the test split, without any of the training state."""
+    index = data_index.load_index(config.data.uri)
+    data_index.check_fits(index, config)
+    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
+    assign(weights_of(net), found.tensors, found.path)
+    with pipeline.test_batches(config, index, world.rank, world.size) as batches:
+        return evaluate(config, make_evaluate_batch(config, net), batches, world, before_batch)

@@ -25,9 +25,9 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.errors import CheckpointError, DataError
-from trainer.loop import assign, weights_of
 from trainer.model import network
 from trainer.rundir import RunDirectory
+from trainer.weights import assign, weights_of
 
 CLASSES = "classes.json"
 """In assets.extra of an export: the class names."""

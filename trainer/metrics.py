@@ -15,7 +15,10 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[str] = path.open("a")
+        try:
+            self._file: IO[str] = path.open("a")
+        except OSError as error:
+            raise InterruptedRun(f"{path}: not written ({error.strerror}); make room or mend it and resume") from None
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Raises InterruptedRun where the disk is full. Values that are not finite become null, as JSON has none."""

@@ -15,6 +15,7 @@ from trainer import config as configuration
 from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
 from trainer.data import index as data_index
+from trainer.data.index import Index
 from trainer.errors import CheckpointError, ConfigError
 from trainer.model import shapes
 from trainer.rundir import RunDirectory
@@ -59,12 +60,15 @@ def make(command: Command, ranks: int, say: Callable[[str], None]) -> Plan:
     _check(config, ranks)
     weights = None
     if command.weights_from is not None:
+        if not RunDirectory(command.weights_from).exists:
+            raise ConfigError(f"--weights-from {command.weights_from}: not a run directory")
         weights = checkpoint.choose(RunDirectory(command.weights_from).checkpoints, "last", say)
     elif command.new_head:
         raise ConfigError("--new-head needs --weights-from RUN")
     directory = existing or RunDirectory(rundir.new_path(config.recipe))
     directory.lock()
-    directory.write_config(config)
+    if directory.exists:  # another process began and ended the run while this one waited for the lock
+        return _resume(command, directory, ranks, say)
     return Plan(config, directory, None, weights, command.new_head)
 
 
@@ -93,13 +97,17 @@ def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable
             f"{directory.path}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
             "without --run, or insist with --allow-changes"
         )
-    _check(config, ranks)
+    index = _check(config, ranks)
     directory.lock()
     for path, old, new, _neutral in changes:
         say(f"changed since the run began: {path} ({old} -> {new})")
     found = checkpoint.read_newest(directory.checkpoints, say)
     _check_shapes_kept(stored, config, found)
-    directory.write_config(config)
+    if found is not None and found.state.data != data_index.fingerprint(index) and not command.allow_changes:
+        raise ConfigError(
+            f"{config.data.uri}: other records than those that {directory.path} was trained on; name the same data set "
+            "with --data.uri, or insist with --allow-changes"
+        )
     return Plan(config, directory, found, None, False)
 
 
@@ -114,18 +122,20 @@ def _check_shapes_kept(stored: RunConfig, config: RunConfig, found: Checkpoint |
             )
 
 
-def _check(config: RunConfig, ranks: int) -> None:
-    """What can be known before TensorFlow starts: ranks, sizes of the network, the data set."""
-    lanes = config.data.lanes
+def _check(config: RunConfig, ranks: int) -> Index:
+    """What can be known before TensorFlow starts: ranks, sizes of the network, the data set, which is returned."""
+    lanes, batch = config.data.lanes, config.train.global_batch_size
     if lanes % ranks:
-        raise ConfigError(
-            f"{ranks} ranks do not divide data.lanes {lanes}: start another number of ranks, or a new run with "
-            f"--data.lanes {ranks * max(1, lanes // ranks)}"
-        )
+        fitting = [count for count in range(ranks, batch + 1, ranks) if batch % count == 0]
+        nearest = min(fitting, key=lambda count: abs(count - lanes), default=0)
+        other = f", or a new run with --data.lanes {nearest}" if nearest else ""
+        raise ConfigError(f"{ranks} ranks do not divide data.lanes {lanes}: start another number of ranks{other}")
     rank_batch = config.train.global_batch_size // ranks
     if rank_batch % config.train.accumulate:
         raise ConfigError(
             f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
         )
     shapes.shapes(config.model)
-    data_index.check_fits(data_index.load_index(config.data.uri), config)
+    index = data_index.load_index(config.data.uri)
+    data_index.check_fits(index, config)
+    return index

@@ -57,13 +57,19 @@ class Progress:
             return
         if self._columns:
             line = line[: self._columns - 1]
-            print(f"\r{line:<{self._columns - 1}}", end="", flush=True)
+            self._print(f"\r{line:<{self._columns - 1}}", end="")
             self._line_open = True
         else:
-            print(line, flush=True)
+            self._print(line)
 
     def end_line(self) -> None:
         """Before anything else is printed."""
         if self._line_open:
-            print(flush=True)
+            self._print("")
             self._line_open = False
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        try:
+            print(text, end=end, flush=True)
+        except OSError:  # nobody reads any more; that is no reason to stop training
+            self._quiet = True

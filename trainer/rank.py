@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -10,12 +11,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer import checkpoint, distributed
+from trainer import checkpoint, distributed, hints
 from trainer import config as configuration
 from trainer import plan as planning
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError
+from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.plan import Command, Plan
 from trainer.rundir import RunDirectory
@@ -30,6 +32,7 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
     clean-up at exit waits for ranks that may be gone.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.raiseExceptions = False  # a full disk or a closed pipe is no reason to stop over a log line
     try:
         world = distributed.placed()
     except CapsnetError as error:
@@ -55,8 +58,9 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
     if message and not lifeline.supervised and code != EXIT_UNEXPECTED:
         print(f"capsnet: {message}", file=sys.stderr)
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()
+        sys.stderr.flush()
     if code == EXIT_DONE and world.size == 1:
         return code
     os._exit(code)
@@ -66,6 +70,14 @@ def train(command: Command, lifeline: Lifeline, world: World) -> int:
     """Plans on rank 0, shares the configuration, trains, and prints how it went."""
     _log_to_console(world)
     plan = planning.make(command, world.size, log.info) if world.is_first else None
+    try:
+        return _train(plan, lifeline, world)
+    finally:
+        if plan is not None:
+            plan.directory.discard_if_unused()
+
+
+def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
     config = _shared_config(plan.config if plan else None, lifeline, world)
     limits = config.watchdog
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
@@ -97,6 +109,7 @@ def train(command: Command, lifeline: Lifeline, world: World) -> int:
             outcome.trained_seconds,
         )
         _say_what_next(plan, config)
+    session.leave()
     return EXIT_DONE
 
 
@@ -108,12 +121,16 @@ def evaluate(run: Path, which: str, data: str | None, split: str | None, lifelin
     overrides = {"data.uri": data, "data.test_split": split}
     config = configuration.with_overrides(config, {key: value for key, value in overrides.items() if value})
 
-    from trainer import loop, runtime
+    limits = config.watchdog
+    lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
+
+    from trainer import evaluation, runtime
 
     device = runtime.set_up(config, world)
     distributed.join(world)
     log.info("checkpoint: %s, %s", found.path, device)
-    score = loop.score_checkpoint(config, found, world, lifeline)
+    # there is nothing to save: in the starting phase a stop request ends the process at once
+    score = evaluation.score_checkpoint(config, found, world, lambda number: lifeline.mark(wire.STARTING, number))
     log.info("test accuracy: %.2f %% of %d, loss %.4f", 100 * score.accuracy, score.records, score.values["loss"])
     return EXIT_DONE
 
@@ -130,13 +147,11 @@ def _shared_config(config: RunConfig | None, lifeline: Lifeline, world: World) -
 
 
 def _say_what_next(plan: Plan, config: RunConfig) -> None:
-    from trainer.loop import front
-
     path = plan.directory.path
     log.info("run directory: %s", path)
-    log.info("watch:         %s", front("tensorboard", path.parent))
-    log.info("evaluate:      %s", front("evaluate", path))
-    log.info("train longer:  %s", front("train", path, f"--train.epochs {2 * config.train.epochs:g}"))
+    log.info("watch:         %s", hints.command("tensorboard", path.parent))
+    log.info("evaluate:      %s", hints.command("evaluate", path))
+    log.info("train longer:  %s", hints.command("train", path, f"--train.epochs {2 * config.train.epochs:g}"))
 
 
 def _log_to_console(world: World) -> None:

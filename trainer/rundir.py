@@ -10,16 +10,18 @@ runs/quick-20260101-120000/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer import config as configuration
 from trainer.config import RunConfig
-from trainer.errors import CheckpointError, ConfigError
+from trainer.errors import CheckpointError, ConfigError, InterruptedRun
 from trainer.storage import atomic_write
 
 LOCK_PATIENCE_SECONDS = 5.0
@@ -64,20 +66,42 @@ class RunDirectory:
                         "another folder with --run"
                     ) from None
                 time.sleep(0.1)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        with _told_plainly(self.path):
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        for half in self.path.glob(".*.tmp"):  # of a process that was killed
+            half.unlink()
+
+    def discard_if_unused(self) -> None:
+        """Removes a folder in which no run has begun."""
+        if self._lock is not None and not self.exists and not self.checkpoints.exists():
+            for path in (self.path / ".lock", self.log):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds files of somebody else
+                self.path.rmdir()
 
     def write_config(self, config: RunConfig) -> None:
-        atomic_write(self.config, configuration.dump(config).encode())
+        content = configuration.dump(config).encode()
+        if not self.exists or self.config.read_bytes() != content:
+            with _told_plainly(self.config):
+                atomic_write(self.config, content)
 
     def take_back_metrics(self, step: int, evaluated_step: int) -> None:
         """Removes records beyond a step, evaluations beyond the last that counts, and a line cut short."""
         if not self.metrics.exists():
             return
-        kept = [
-            line for line in self.metrics.read_bytes().splitlines(keepends=True) if _is_kept(line, step, evaluated_step)
-        ]
-        atomic_write(self.metrics, b"".join(kept))
+        lines = self.metrics.read_bytes().splitlines(keepends=True)
+        with _told_plainly(self.metrics):
+            atomic_write(self.metrics, b"".join(line for line in lines if _is_kept(line, step, evaluated_step)))
+
+
+@contextlib.contextmanager
+def _told_plainly(path: Path) -> Iterator[None]:
+    """A full or read-only disk in one line; what was there before is whole."""
+    try:
+        yield
+    except OSError as error:
+        raise InterruptedRun(f"{path}: not written ({error.strerror}); make room or mend it and resume") from None
 
 
 def _is_kept(line: bytes, step: int, evaluated_step: int) -> bool:

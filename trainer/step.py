@@ -20,7 +20,7 @@ from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.model.network import CapsNet
 
-STOP, LOSS, CORRECT = "stop", "loss", "correct"
+STOP, LOSS, CORRECT, GRADIENT_FINITE = "stop", "loss", "correct", "gradient_finite"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,12 @@ class Report:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        return tuple(name for name in self.columns if name not in (STOP, LOSS, CORRECT))
+        return tuple(name for name in self.columns if name not in (STOP, LOSS, CORRECT, GRADIENT_FINITE))
+
+    def bad_gradients(self) -> list[int]:
+        """Ranks whose own gradient, before the reduction, is not finite; all where only the mean is not."""
+        column = self.table_RK[:, self.columns.index(GRADIENT_FINITE)]
+        return [int(rank) for rank in np.flatnonzero(column == 0)] or list(range(len(column)))
 
     def not_finite(self) -> list[str]:
         """'loss on rank 1 (terms: reconstruction)' for each rank whose loss is not finite."""
@@ -116,7 +121,7 @@ def make_step(
     variables = network.trainable_variables
     names = [variable.path for variable in variables]
     term_names = losses.term_names(config.loss, network.decoder is not None)
-    columns = [STOP, LOSS, CORRECT, *term_names]
+    columns = [STOP, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
     def forward_backward(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -140,7 +145,7 @@ def make_step(
             gradients, row = forward_backward(images[part], labels[part])
             return (part + 1, *(s + g for s, g in zip(sums, [*gradients, row], strict=True)))
 
-        zeros = [tf.zeros(v.shape, v.dtype) for v in variables] + [tf.zeros([len(columns) - 1], dtype)]
+        zeros = [tf.zeros(v.shape, v.dtype) for v in variables] + [tf.zeros([2 + len(term_names)], dtype)]
         _, *sums = tf.while_loop(
             lambda part, *_: part < parts, add, (0, *zeros), parallel_iterations=1, maximum_iterations=parts
         )
@@ -152,8 +157,9 @@ def make_step(
         gradients, row = accumulated(tf.cast(image, dtype), label)
         scale = loss_scale.scale.read_value()
         gradients = [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
+        own_finite = tf.cast(tf.math.is_finite(tf.linalg.global_norm(gradients)), dtype)
         gradients = distributed.mean_gradients(world, gradients, names, config.train.compression)
-        row_1K = tf.concat([tf.cast(stop, dtype)[None], row], 0)[None]
+        row_1K = tf.concat([[tf.cast(stop, dtype), own_finite], row], 0)[None]
         table_RK = tf.pad(row_1K, [[world.rank, world.size - 1 - world.rank], [0, 0]])
         table_RK = distributed.sum_over_ranks(world, table_RK, "report")
         gradients, norm = optimizer.clip(gradients, config.optimizer.clip_norm)

@@ -82,6 +82,7 @@ def start(
     recipe: str = "sabour2017",
     fields: dict[str, Any] | None = None,
     small: bool = True,
+    slow_saves: float = 0,
 ) -> Run:
     """``capsnet launch --ranks N train``, or ``capsnet train`` alone with ``ranks`` None."""
     launch = [] if ranks is None else ["launch", "--ranks", str(ranks)]
@@ -92,6 +93,8 @@ def start(
     if fault:
         environment["CAPSNET_TEST_FAULT"] = json.dumps({"rank": 0, **fault})
         environment["PYTHONPATH"] = str(FAULTS)
+    if slow_saves:
+        environment |= {"CAPSNET_TEST_SLOW_SAVES": str(slow_saves), "PYTHONPATH": str(FAULTS)}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

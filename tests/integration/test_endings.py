@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import STEPS, Run, checkpoints, last_step, leftovers, losses, records, start, train
+from tests.integration.harness import (
+    SMALL,
+    STEPS,
+    Run,
+    checkpoints,
+    last_step,
+    leftovers,
+    losses,
+    records,
+    start,
+    train,
+)
 
 RANKS = [1, 2, 4]
 GRACE = 10.0  # seconds from a stop request to the exit, as promised
@@ -82,6 +96,62 @@ def test_a_stop_request_in_each_phase(tmp_path: Path, ranks: int, during: str, w
     # a run that is past its last step and asked to stop while it saves is done when it has saved
     assert code == (0 if during == "saving" else 75), output
     assert_resumes(run.folder, ranks, whole)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_end_while_a_checkpoint_is_being_written(
+    tmp_path: Path, ranks: int, number: signal.Signals, whole: list[float]
+) -> None:
+    """Training goes on during a save: what is saved is the state at its beginning."""
+    run = start(tmp_path / "run", ranks=ranks, slow_saves=0.5, fields={"checkpoint.every_steps": 4})
+    run.wait_for(lambda: checkpoints(run.folder) and any((run.folder / "checkpoints").glob(".writing-*")))
+    code, output = stop(run, number)
+    assert code == (75 if number == signal.SIGTERM else -number), output
+    assert_resumes(run.folder, ranks, whole)
+
+
+def test_a_stop_request_during_xla_compilation(tmp_path: Path, whole: list[float]) -> None:
+    reached = tmp_path / "reached"
+    fault = {"phase": "starting", "step": 0, "action": "touch", "file": str(reached)}
+    run = start(tmp_path / "run", fault=fault, fields={"model.routing.xla": "true", "model.stem.channels": "64"})
+    run.wait_for(reached.exists)
+    time.sleep(1)  # tracing and compilation take several seconds from here
+    code, output = stop(run, signal.SIGTERM)
+    assert code == 75, output
+
+
+def test_a_closed_pipe_and_a_hang_up_do_not_lose_the_run(tmp_path: Path, whole: list[float]) -> None:
+    """As by 'make train | head' and by a dropped connection."""
+    run = start(tmp_path / "run")
+    assert run.process.stdout is not None
+    run.process.stdout.readline()
+    os.close(run.process.stdout.fileno())
+    run.wait_for_step(10)
+    run.signal(signal.SIGHUP)
+    assert run.process.wait(GRACE) == 75
+    assert_resumes(run.folder, 1, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_make_passes_signals_on(tmp_path: Path, number: signal.Signals, whole: list[float]) -> None:
+    root = Path(__file__).parents[2]
+    if Path(sys.prefix) != root / ".venv":
+        pytest.skip("make would set up another environment than the one that runs this test")
+    fields = " ".join(f"--{name}={value}" for name, value in SMALL.items())
+    command = ["make", "-C", str(root), "train", "RECIPE=sabour2017", f"RUN={tmp_path / 'run'}", f"ARGS={fields}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    run = Run(tmp_path / "run", process, time.monotonic())
+    run.wait_for_step(5)
+    os.killpg(process.pid, number)  # a terminal sends Ctrl-C to all of the foreground
+    _, output = run.finish(GRACE)
+    assert "stopped on request at step" in output
+    assert "Error 75" in output
+    assert f"to go on: make train RUN={run.folder}" in output
+    assert_resumes(run.folder, 1, whole)
 
 
 @pytest.mark.parametrize("ranks", [None, 1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.integration.harness import (
     train,
 )
 from trainer import checkpoint
+from trainer.data.index import folder_of
 
 FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 
@@ -127,6 +129,20 @@ def test_a_budget_stops_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     assert checkpoints(folder)[-1] == f"step-{last_step(folder):08d}"
 
 
+def test_other_records_are_refused_and_a_copy_is_not(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "run", tmp_path / "copy"
+    shutil.copytree(folder_of("embedded"), copy)
+    train(folder, fields={"train.epochs": "0.1"})
+    longer = {"train.epochs": "0.2", "data.uri": str(copy)}
+    train(folder, recipe="", fields=longer)
+    index = json.loads((copy / "index.json").read_text())
+    index["splits"]["train"]["shards"][0]["crc32c"] ^= 1
+    (copy / "index.json").write_text(json.dumps(index))
+    code, output = start(folder, recipe="", fields=longer).finish()
+    assert code == 2, output
+    assert "other records than those that" in output
+
+
 def test_the_configuration_of_a_run_makes_another(tmp_path: Path, whole: Path) -> None:
     train(tmp_path / "again", "--from-run", str(whole), recipe="", small=False)
     assert_same(tmp_path / "again", whole)
@@ -143,9 +159,17 @@ def test_weights_of_another_run_with_a_new_head(tmp_path: Path, whole: Path) -> 
     for name in weights:
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-9)  # two updates at a rate of 1e-12
 
+    first = start(tmp_path / "early", *common, fields={**fields, "train.epochs": "10"})
+    first.wait_for(lambda: checkpoints(first.folder))
+    first.signal(signal.SIGKILL)
+    first.finish()
+    train(first.folder, recipe="", fields=fields)
+    assert losses(first.folder) == losses(tmp_path / "same")  # and not those of random weights
+
     code, output = start(tmp_path / "bad", *common, fields={**fields, "model.head.pose": "8"}).finish()
     assert code == 2
     assert "--new-head" in output
+    assert not (tmp_path / "bad").exists()
     train(tmp_path / "new", *common, "--new-head", fields={**fields, "model.head.pose": "8"})
     new = checkpoint.choose(tmp_path / "new" / "checkpoints", "last", print).tensors
     stem = "weights/capsnet/stem/conv_0/kernel"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,24 @@ def test_one_line_before_tensorflow(tmp_path: Path, case: str) -> None:
     assert expected in said[0]
     assert not imported
     assert not list(tmp_path.rglob("config.json"))
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_wrong_words_behind_launch_are_said_once(tmp_path: Path, ranks: str) -> None:
+    done = capsnet("launch", "--ranks", ranks, "train", "--model.routing.iteration", "2", cwd=tmp_path)
+    said, _ = split(done)
+    assert (done.returncode, len(said)) == (2, 1), done.stderr
+    assert "did you mean model.routing.iterations?" in said[0]
+    assert capsnet("launch", "evaluate", cwd=tmp_path).returncode == 2
+
+
+def test_a_suggested_number_of_lanes_is_one_that_works(tmp_path: Path) -> None:
+    done = capsnet("launch", "--ranks", "3", "train", "--train.global_batch_size", "120", cwd=tmp_path)
+    said, _ = split(done)
+    assert (done.returncode, len(said)) == (2, 1), done.stderr
+    lanes = int(re.search(r"--data.lanes (\d+)", said[0])[1])  # type: ignore[index]
+    assert lanes % 3 == 0
+    assert 120 % lanes == 0
 
 
 def test_a_data_set_cut_short(tmp_path: Path, data: Path) -> None:

@@ -20,12 +20,12 @@ TENSORS = {
 
 def save(folder: Path, step: int, accuracy: float | None = None) -> Path:
     evaluated = -1 if accuracy is None else step
-    return checkpoint.save(folder, State(step, 0, step, evaluated, accuracy), "{}", TENSORS)
+    return checkpoint.save(folder, State(step, "data", evaluated, accuracy), "{}", TENSORS)
 
 
 def test_what_is_read_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
     found = checkpoint.read(save(tmp_path, 3))
-    assert found.state == State(3, 0, 3)
+    assert found.state == State(3, "data")
     assert found.tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert found.tensors[name].dtype == tensor.dtype
@@ -100,9 +100,9 @@ from trainer import checkpoint
 from trainer.errors import InterruptedRun
 folder = Path(sys.argv[1])
 small = {"a": np.zeros(1000, np.float32)}
-checkpoint.save(folder, checkpoint.State(1, 0, 1), "{}", small)
+checkpoint.save(folder, checkpoint.State(1), "{}", small)
 try:
-    checkpoint.save(folder, checkpoint.State(2, 0, 2), "{}", {"a": np.zeros(2_000_000, np.float32)})
+    checkpoint.save(folder, checkpoint.State(2), "{}", {"a": np.zeros(2_000_000, np.float32)})
 except InterruptedRun as error:
     print(error)
 print([path.name for path in folder.iterdir()], checkpoint.read_newest(folder, print).state.step)
@@ -131,7 +131,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path)
         "folder = Path(sys.argv[1])\n"
         "for step in range(1, 10**6):\n"
         "    tensors = {'a': np.full(100_000, step, np.float32)}\n"
-        "    checkpoint.save(folder, checkpoint.State(step, 0, step), '{}', tensors)\n"
+        "    checkpoint.save(folder, checkpoint.State(step), '{}', tensors)\n"
         "    checkpoint.prune(folder, 2)\n"
         "    if step == 2: print(flush=True)\n"
     )
@@ -155,10 +155,28 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path)
 def test_the_writer_tells_the_training_thread(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     writer = checkpoint.Writer(tmp_path / "file" / "checkpoints", keep_last=1)
-    writer.submit(State(1, 0, 1), "{}", TENSORS)
+    writer.submit(State(1), "{}", TENSORS)
     with pytest.raises(InterruptedRun, match="Not a directory"):
         writer.wait()
     writer.check()  # once
+
+
+def test_damaged_newer_checkpoints_are_put_aside_and_half_written_ones_removed(tmp_path: Path) -> None:
+    save(tmp_path, 20)
+    (save(tmp_path, 30) / checkpoint.TENSORS).write_bytes(b"")
+    (tmp_path / ".writing-step-00000017").mkdir()
+    checkpoint.take_back(tmp_path, 20)
+    save(tmp_path, 25)
+    checkpoint.prune(tmp_path, keep_last=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"damaged-step-00000030", "step-00000025"}
+
+
+def test_a_damaged_best_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 1, accuracy=0.8)
+    (save(tmp_path, 2, accuracy=0.9) / checkpoint.TENSORS).write_bytes(b"")
+    said: list[str] = []
+    assert checkpoint.choose(tmp_path, "best", said.append).state.step == 1
+    assert len(said) == 1
 
 
 def test_the_manifest_is_of_the_files(tmp_path: Path) -> None:

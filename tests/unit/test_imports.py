@@ -11,21 +11,31 @@ ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
     {"errors"},
     {"config"},
-    {"storage", "launch"},
-    {"distributed", "configs"},
+    {"storage", "launch", "hints"},
+    {"distributed", "configs", "checkpoint", "progress", "metrics"},
+    {"rundir", "runtime"},
     {"data", "model"},
-    {"losses", "optimizer", "eventfiles"},
-    {"step", "evaluation"},
-    {"progress", "metrics", "checkpoint", "runtime"},
-    {"rundir", "summaries"},
-    {"plan"},
+    {"losses", "optimizer", "eventfiles", "weights"},
+    {"step", "evaluation", "summaries"},
+    {"plan", "journal"},
     {"loop"},
     {"library", "bench", "rank"},
     {"export"},
     {"cli"},
     {"__main__", "__init__"},
 ]
-WITHOUT_TENSORFLOW = {"errors", "config", "storage", "launch", "configs", "checkpoint", "rundir", "plan", "cli"}
+WITHOUT_TENSORFLOW = {
+    "errors",
+    "config",
+    "storage",
+    "launch",
+    "configs",
+    "checkpoint",
+    "rundir",
+    "plan",
+    "cli",
+    "hints",
+}
 ONLY_IMPORTER = {"horovod": {"distributed"}, "google_crc32c": {"storage"}}
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -215,6 +215,14 @@ def steps_per_epoch(split: Split, lanes: int, global_batch: int) -> int:
     return fewest // (global_batch // lanes)
 
 
+def fingerprint(index: Index) -> str:
+    """Of all records of all splits in their order; the same for a copy of the data set in another place."""
+    shards = [
+        (name, shard.records, shard.crc32c) for name in sorted(index.splits) for shard in index.splits[name].shards
+    ]
+    return f"{storage.crc32c(repr(shards).encode()):08x}"
+
+
 def split_of(index: Index, name: str) -> Split:
     """A split by name. Raises DataError."""
     if name not in index.splits:

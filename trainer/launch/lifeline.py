@@ -16,11 +16,13 @@ import time
 from types import FrameType
 from typing import Any, NoReturn
 
+from trainer.config import WatchdogConfig
 from trainer.errors import EXIT_INTERRUPTED, InterruptedRun
 from trainer.launch import wire
 from trainer.launch.wire import Mark
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+NOTHING_NEW = "stopped; there was nothing new to save"
 
 
 def _leave_to_thread(_number: int, _frame: FrameType | None) -> None:
@@ -32,13 +34,13 @@ class Lifeline:
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
-        self._mark = Mark(wire.STARTING, 0)
+        self._mark = wire.AT_START
         self._stop = threading.Event()
         self._stop_at = 0.0
         self._interrupts = 0
         self._said_verdict = False
-        self.silence_seconds = 30.0
-        self.stop_seconds = 60.0
+        self.silence_seconds = WatchdogConfig().silence_seconds
+        self.stop_seconds = WatchdogConfig().stop_seconds
         self._lock = threading.Lock()
         self._link: socket.socket | None = None
         self._heard = time.monotonic()
@@ -80,13 +82,13 @@ class Lifeline:
             self._stop_at = time.monotonic()
             self._stop.set()
         if self._mark.phase == wire.STARTING:
-            self.leave_now("stopped before the first step; nothing had to be saved")
+            self.leave_now(NOTHING_NEW)
 
     def mark(self, phase: str, step: int, *, waits: bool = False) -> None:
         """Says where the rank is; a mark that does not change for hang_seconds is taken for a hang."""
         self._mark = Mark(phase, step, waits, self._mark.tick + 1)
         if self._stop.is_set() and phase == wire.STARTING:
-            self.leave_now("stopped before the first step; nothing had to be saved")
+            self.leave_now(NOTHING_NEW)
 
     def limits(self, silence_seconds: float, hang_seconds: float, start_seconds: float, stop_seconds: float) -> None:
         """Takes the configured limits and tells them to the supervisor."""
@@ -155,7 +157,7 @@ class Lifeline:
             self._interrupts += number == signal.SIGINT
             if self._interrupts >= 2:
                 self.leave_now("stopped at once; the last checkpoint is whole")
-            if not self._stop.is_set() and self._link is None:
+            if not self._stop.is_set() and self._link is None and self._mark.phase != wire.STARTING:
                 print(
                     "\ncapsnet: stopping after this step and a checkpoint (Ctrl-C again: at once)",
                     file=sys.stderr,

@@ -22,10 +22,12 @@ from typing import Any
 
 import psutil
 
-from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED
+from trainer.config import WatchdogConfig
+from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, EXIT_WRONG
 from trainer.launch import mpi, wire
 from trainer.launch.wire import Mark
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_SECONDS = 0.1
 LEAVE_SECONDS = 5.0
 """How long the other ranks get to leave by themselves once one has left with a verdict, or has died."""
@@ -60,11 +62,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds; the ranks send the configured ones, until then these hold."""
+    """Seconds; the ranks send the configured ones, until then the defaults hold."""
 
-    silence: float = 30.0
-    hang: float = 600.0
-    start: float = 1800.0
+    silence: float = WatchdogConfig().silence_seconds
+    hang: float = WatchdogConfig().hang_seconds
+    start: float = WatchdogConfig().start_seconds
 
 
 def suspects(ranks: list[Rank]) -> list[Rank]:
@@ -87,10 +89,10 @@ def final_code(verdicts: list[Verdict], ranks: int, stopping: bool, ended_by_us:
     if bad:  # of ranks that say the same, the first knows most: it has the run directory
         cause = min((verdict for verdict in bad if verdict.code == bad[0].code), key=lambda verdict: verdict.rank)
         return cause.code, cause.message
-    if ended_by_us:
-        return EXIT_INTERRUPTED, ended_by_us
     if len(verdicts) == ranks and all(verdict.code == EXIT_DONE for verdict in verdicts):
         return EXIT_DONE, ""
+    if ended_by_us:
+        return EXIT_INTERRUPTED, ended_by_us
     said = sorted(
         (verdict for verdict in verdicts if verdict.code == EXIT_INTERRUPTED), key=lambda verdict: verdict.rank
     )
@@ -123,7 +125,7 @@ class Supervisor:
         for end in (wake, signalled):
             end.setblocking(False)
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             signal.signal(number, _leave_to_loop)
         with socket.create_server(("127.0.0.1", 0), backlog=max(16, self.size)) as server:
             server.setblocking(False)
@@ -188,12 +190,16 @@ class Supervisor:
         except ValueError:
             messages, data = [], b""  # not one of ours
         for message in messages:
-            if rank.number < 0 and (message.get("kind") != "hello" or message.get("token") != self.token):
+            if rank.number < 0 and not self._is_hello(message):
                 data = b""
                 break
             self._on_message(rank, message)
         if not data:
             self._hang_up(rank)
+
+    def _is_hello(self, message: Any) -> bool:
+        """Whether a stranger's first message is that of a rank of this run."""
+        return isinstance(message, dict) and message.get("kind") == "hello" and message.get("token") == self.token
 
     def _on_message(self, rank: Rank, message: dict[str, Any]) -> None:
         rank.heard_at = time.monotonic()
@@ -230,7 +236,7 @@ class Supervisor:
             self._end(f"{rank} ended without a word at {rank.where()}; killed, or out of memory?", LEAVE_SECONDS)
 
     def _on_signal(self, number: int) -> None:
-        if number not in (signal.SIGINT, signal.SIGTERM):
+        if number not in STOP_SIGNALS:
             return
         self.interrupts += number == signal.SIGINT
         if self.interrupts >= 2:
@@ -240,7 +246,7 @@ class Supervisor:
             starting = len(self.ranks) < self.size  # no step is done before every rank is there
             _say("stopping" + ("" if starting else " after this step and a checkpoint (Ctrl-C again: at once)"))
             if starting:
-                self._end("stopped before the first step; nothing had to be saved")
+                self._end("stopped; there was nothing new to save")
             else:
                 self.child.send_signal(signal.SIGUSR1)
 
@@ -303,6 +309,8 @@ class Supervisor:
 
     def _conclude(self) -> int:
         ended_by_us = self.ending
+        if not self.ranks and self.child.returncode == EXIT_WRONG:
+            return EXIT_WRONG  # it has said why
         if not self.ranks and not ended_by_us:
             ended_by_us = f"no rank started: {os.path.basename(self.child.args[0])} ended with {self.child.returncode}"  # type: ignore[index,arg-type]
         code, cause = final_code(self.verdicts, self.size, self.stopping, ended_by_us)

@@ -1,6 +1,8 @@
 """Makes a real rank fail where a test wants it to: put this folder on PYTHONPATH and describe the fault in
 CAPSNET_TEST_FAULT as JSON: {"rank": 1, "phase": "input", "step": 7, "action": "sleep", "seconds": 60}.
 
+CAPSNET_TEST_SLOW_SAVES makes every save take so many seconds more.
+
 A rank says where it is before it goes there (Lifeline.mark); the fault happens at the first mark that fits.
 """
 
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 FAULT = json.loads(os.environ.get("CAPSNET_TEST_FAULT", "null"))
+SLOW_SAVES = float(os.environ.get("CAPSNET_TEST_SLOW_SAVES", "0"))
 
 
 def _fail() -> None:
@@ -20,6 +23,8 @@ def _fail() -> None:
             time.sleep(FAULT.get("seconds", 0))
         case "sleep":
             time.sleep(FAULT["seconds"])
+        case "signal":
+            os.kill(os.getppid(), signal.Signals[FAULT["signal"]])
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
@@ -42,5 +47,21 @@ def _install() -> None:
     Lifeline.mark = mark_and_fail  # type: ignore[method-assign]
 
 
+def _slow_saves() -> None:
+    """Between rendering a checkpoint's tensors and the rest, as a large model on a slow disk would be."""
+    from trainer import checkpoint
+
+    render = checkpoint.render_tensors
+
+    def render_slowly(tensors: dict) -> bytes:
+        content = render(tensors)
+        time.sleep(SLOW_SAVES)
+        return content
+
+    checkpoint.render_tensors = render_slowly
+
+
 if FAULT:
     _install()
+if SLOW_SAVES:
+    _slow_saves()

@@ -40,6 +40,7 @@ def test_ranks_in_the_same_collective_are_all_named() -> None:
         ([(0, 0, "")], False, "rank 1 ended without a word", 75, "rank 1 ended without a word"),
         ([(0, 0, "")], False, "", 75, "the ranks ended without saying why"),
         ([], True, "", 75, "stopped on request"),
+        ([(0, 0, ""), (1, 0, "")], True, "stopped at once", 0, ""),
         ([(0, 1, "ValueError")], False, "", 1, "ValueError"),
     ],
 )
@@ -101,7 +102,7 @@ def test_a_stranger_on_the_port_is_ignored(tmp_path: Path) -> None:
     body = """
     import socket
     host, port = os.environ["CAPSNET_SUPERVISOR"].split(":")
-    for noise in (b"GET / HTTP/1.1\\r\\n\\r\\n", b'{"kind": "verdict", "code": 2, "message": "forged"}\\n'):
+    for noise in (b"GET / HTTP/1.1\\r\\n\\r\\n", b'{"kind": "verdict", "code": 2, "message": "forged"}\\n', b"1\\n"):
         with socket.create_connection((host, int(port))) as stranger:
             stranger.sendall(noise)
     time.sleep(0.5)
