@@ -105,7 +105,8 @@ def test_an_end_while_a_checkpoint_is_being_written(
 ) -> None:
     """Training goes on during a save: what is saved is the state at its beginning."""
     run = start(tmp_path / "run", ranks=ranks, slow_saves=0.5, fields={"checkpoint.every_steps": 4})
-    run.wait_for(lambda: checkpoints(run.folder) and any((run.folder / "checkpoints").glob(".writing-*")))
+    run.wait_for_step(6)  # the save of step 4 takes 0.5 s, a step about 20 ms
+    assert not checkpoints(run.folder)
     code, output = stop(run, number)
     assert code == (75 if number == signal.SIGTERM else -number), output
     assert_resumes(run.folder, ranks, whole)
@@ -123,11 +124,13 @@ def test_a_stop_request_during_xla_compilation(tmp_path: Path, whole: list[float
 
 def test_a_closed_pipe_and_a_hang_up_do_not_lose_the_run(tmp_path: Path, whole: list[float]) -> None:
     """As by 'make train | head' and by a dropped connection."""
-    run = start(tmp_path / "run")
+    reached = tmp_path / "reached"
+    fault = {"phase": "input", "step": 10, "action": "touch", "file": str(reached), "seconds": 1}
+    run = start(tmp_path / "run", fault=fault)
     assert run.process.stdout is not None
     run.process.stdout.readline()
     os.close(run.process.stdout.fileno())
-    run.wait_for_step(10)
+    run.wait_for(reached.exists)
     run.signal(signal.SIGHUP)
     assert run.process.wait(GRACE) == 75
     assert_resumes(run.folder, 1, whole)
