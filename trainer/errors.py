@@ -1,6 +1,9 @@
-"""How a run can end, and the one place where exit codes stand."""
+"""How a run can end, and how that is told: the one place where exit codes stand."""
 
 from __future__ import annotations
+
+import contextlib
+import sys
 
 EXIT_DONE = 0
 EXIT_UNEXPECTED = 1
@@ -51,3 +54,10 @@ class InterruptedRun(CapsnetError):
     """The run stopped before its end and can be resumed from its last checkpoint."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+def tell(message: str) -> None:
+    """One line on stderr for a person, below a live line if there is one; silent where nobody reads any more."""
+    below = "\n" if sys.stdout.isatty() else ""
+    with contextlib.suppress(OSError):
+        print(f"{below}capsnet: {message}", file=sys.stderr, flush=True)

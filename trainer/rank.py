@@ -16,7 +16,7 @@ from trainer import config as configuration
 from trainer import plan as planning
 from trainer.config import RunConfig
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, tell
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.plan import Command, Plan
@@ -56,7 +56,7 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
         log.debug("%s", message)  # to the log file; the terminal has it from the verdict
     lifeline.verdict(code, message)
     if message and not lifeline.supervised and code != EXIT_UNEXPECTED:
-        print(f"capsnet: {message}", file=sys.stderr)
+        tell(message)
     logging.shutdown()
     with contextlib.suppress(OSError):  # nobody reads any more
         sys.stdout.flush()

@@ -10,14 +10,13 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from types import FrameType
 from typing import Any, NoReturn
 
 from trainer.config import WatchdogConfig
-from trainer.errors import EXIT_INTERRUPTED, InterruptedRun
+from trainer.errors import EXIT_INTERRUPTED, InterruptedRun, tell
 from trainer.launch import wire
 from trainer.launch.wire import Mark
 
@@ -116,7 +115,7 @@ class Lifeline:
         """Ends the process from any thread without waiting for a graph call; files are whole, as writes are atomic."""
         self.verdict(EXIT_INTERRUPTED, message)
         if self._link is None:
-            print(f"capsnet: {message}", file=sys.stderr, flush=True)
+            tell(message)
         os._exit(EXIT_INTERRUPTED)
 
     def _send(self, message: bytes) -> None:
@@ -158,11 +157,7 @@ class Lifeline:
             if self._interrupts >= 2:
                 self.leave_now("stopped at once; the last checkpoint is whole")
             if not self._stop.is_set() and self._link is None and self._mark.phase != wire.STARTING:
-                print(
-                    "\ncapsnet: stopping after this step and a checkpoint (Ctrl-C again: at once)",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                tell("stopping after this step and a checkpoint (Ctrl-C again: at once)")
             self.request_stop()
 
     def _on_supervisor(self, buffer: wire.LineBuffer) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from trainer.config import WatchdogConfig
-from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, EXIT_WRONG
+from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, EXIT_WRONG, tell
 from trainer.launch import mpi, wire
 from trainer.launch.wire import Mark
 
@@ -244,7 +244,7 @@ class Supervisor:
         elif not self.stopping:
             self.stopping = True
             starting = len(self.ranks) < self.size  # no step is done before every rank is there
-            _say("stopping" + ("" if starting else " after this step and a checkpoint (Ctrl-C again: at once)"))
+            tell("stopping" + ("" if starting else " after this step and a checkpoint (Ctrl-C again: at once)"))
             if starting:
                 self._end("stopped; there was nothing new to save")
             else:
@@ -315,7 +315,7 @@ class Supervisor:
             ended_by_us = f"no rank started: {os.path.basename(self.child.args[0])} ended with {self.child.returncode}"  # type: ignore[index,arg-type]
         code, cause = final_code(self.verdicts, self.size, self.stopping, ended_by_us)
         if cause and code != EXIT_UNEXPECTED:
-            _say(cause)
+            tell(cause)
         return code
 
 
@@ -337,11 +337,6 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _say(message: str) -> None:
-    below_live_line = "\n" if sys.stdout.isatty() else ""
-    print(f"{below_live_line}capsnet: {message}", file=sys.stderr, flush=True)
 
 
 def launch(ranks: int, program: list[str]) -> int:
