@@ -125,7 +125,7 @@ def test_a_budget_stops_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     code, output = run.finish()
     assert code == 75
     assert "the time budget is spent" in output
-    assert time.monotonic() - run.began < 8 + 2  # and the interpreter's end
+    assert time.monotonic() - run.began < 8 + 5  # and the end of the interpreter, on a busy machine
     assert checkpoints(folder)[-1] == f"step-{last_step(folder):08d}"
 
 
