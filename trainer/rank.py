@@ -132,6 +132,7 @@ def evaluate(run: Path, which: str, data: str | None, split: str | None, lifelin
     # there is nothing to save: in the starting phase a stop request ends the process at once
     score = evaluation.score_checkpoint(config, found, world, lambda number: lifeline.mark(wire.STARTING, number))
     log.info("test accuracy: %.2f %% of %d, loss %.4f", 100 * score.accuracy, score.records, score.values["loss"])
+    distributed.barrier(world, "end")  # rank 0 has said it before another leaves
     return EXIT_DONE
 
 
