@@ -109,7 +109,7 @@ class Lifeline:
             if self._said_verdict:
                 return
             self._said_verdict = True
-        self._send(wire.encode("verdict", code=code, message=message, step=self._mark.step))
+        self._send(wire.encode("verdict", code=code, message=message))
 
     def leave_now(self, message: str) -> NoReturn:
         """Ends the process from any thread without waiting for a graph call; files are whole, as writes are atomic."""
