@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from pydantic import ByteSize
+
 from trainer import config as configuration
 from trainer import configs
 from trainer.errors import EXIT_DONE, EXIT_MEANINGS, CapsnetError, ConfigError
@@ -171,10 +173,14 @@ def _kind(annotation: Any, default: Any) -> str:
         return "N,N,..."
     if choices:
         return "{" + ",".join(choices) + "}"
-    return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false"}[annotation.__name__]
+    return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false", "ByteSize": "SIZE"}[annotation.__name__]
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, ByteSize):
+        return value.human_readable(separator="")
+    if value == "":
+        return "none"
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from trainer.errors import ConfigError
@@ -139,7 +139,7 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    uri: str = neutral("embedded", min_length=1, description="folder of the shards; embedded: the set in the package")
+    uri: str = neutral("embedded", min_length=1, description="folder or gs://bucket/prefix of the shards, or embedded")
     train_split: str = Field("train", description="split that is trained on")
     test_split: str = Field("test", description="split that is evaluated")
     lanes: int = Field(
@@ -150,6 +150,18 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     prefetch: int = neutral(4, ge=1, description="batches prepared ahead")
     readers: int = neutral(2, ge=1, description="parallel readers and decoders of a rank; does not change the order")
+
+
+class StorageConfig(Section):
+    deadline_seconds: float = neutral(300.0, gt=0, description="Cloud Storage: give up after so long without progress")
+    first_wait_seconds: float = neutral(0.5, gt=0, description="wait before the first retry; doubles, with jitter")
+    longest_wait_seconds: float = neutral(30.0, gt=0, description="longest wait between two retries")
+    stall_seconds: float = neutral(30.0, gt=0, description="a connection that is silent for so long is given up")
+    connections: int = neutral(8, ge=1, description="parallel transfers of a rank")
+    cache_dir: str = neutral("", description="folder of the shard cache; empty: capsnet under the user's cache folder")
+    cache_bytes: ByteSize = neutral(
+        ByteSize(20 * 2**30), ge=0, description="bound of the shard cache, as 20GiB; all ranks of a machine share it"
+    )
 
 
 class TrainConfig(Section):
@@ -200,6 +212,7 @@ class RunConfig(Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     data: DataConfig = DataConfig()
+    storage: StorageConfig = StorageConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

@@ -38,6 +38,20 @@ class DataError(CapsnetError):
     exit_code = EXIT_WRONG
 
 
+class StorageError(CapsnetError):
+    """Cloud Storage could not be reached, or did not answer rightly in time; trying again later may help."""
+
+
+class StorageRefused(CapsnetError):
+    """Cloud Storage said no: credentials, permission, or nothing of that name; trying again would not help."""
+
+    exit_code = EXIT_WRONG
+
+
+class ObjectChanged(DataError):
+    """An object is another one than when reading began."""
+
+
 class CheckpointError(CapsnetError):
     """A checkpoint or run directory cannot be used as asked."""
 
