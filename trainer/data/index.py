@@ -26,7 +26,7 @@ EMBEDDED = "embedded"
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Crc32c = Annotated[int, Field(ge=0, lt=2**32)]
-FileName = Annotated[str, Field(pattern=r"^[^/\\\s.][^/\\\s]*$")]
+FileName = Annotated[str, Field(pattern=r"^([^/\\\s.][^/\\\s]*/)*[^/\\\s.][^/\\\s]*$")]
 
 
 class Item(BaseModel):
@@ -113,14 +113,19 @@ class Index(Item):
     format: int
     name: str
     classes: tuple[str, ...] = Field(min_length=2)
+    descriptions: tuple[str, ...] = Field((), description="of each class, for people; none where classes say it all")
     image: ImageSize
     mean: tuple[float, ...] = Field(description="of each channel, pixels as 0..1, over the first split")
     deviation: tuple[float, ...] = Field(description="standard deviation of each channel, likewise")
+    statistics_records: Count = Field(0, description="records that mean and deviation were taken over; 0: all")
     layout: Layout = Layout()
     splits: dict[str, Split] = Field(min_length=1)
     source: str
     licence: str
     command: str = Field(description="the command that made the data set")
+    location: str = Field("", description="folder of the shards, where it is not that of the index")
+    plan: str = Field("", description="fingerprint of what the command was asked to do")
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -129,6 +134,8 @@ class Index(Item):
                 raise ValueError(
                     f"split {name} counts {len(split.class_records)} classes, {len(self.classes)} are named"
                 )
+        if len(self.descriptions) not in (0, len(self.classes)):
+            raise ValueError(f"{len(self.descriptions)} descriptions, {len(self.classes)} classes are named")
         if not len(self.mean) == len(self.deviation) == self.image.channels:
             raise ValueError("mean and deviation need one value for each channel")
         return self
