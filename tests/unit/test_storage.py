@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.storage import atomic_write, crc32c, file_sizes, read_bytes, read_range
+from trainer.storage import atomic_write, crc32c, listing, read_bytes, read_range
 
 
 def test_crc32c_is_castagnoli() -> None:
@@ -16,7 +16,7 @@ def test_atomic_write_replaces_and_leaves_only_the_file(tmp_path: Path) -> None:
     atomic_write(tmp_path / "a", b"old")
     atomic_write(tmp_path / "a", b"new")
     assert read_bytes(tmp_path / "a") == b"new"
-    assert file_sizes(tmp_path) == {"a": 3}
+    assert {name: entry.bytes for name, entry in listing(tmp_path).items()} == {"a": 3}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_bytes(tmp_path / "a") == b"old"
-    assert file_sizes(tmp_path) == {"a": 3}
+    assert {name: entry.bytes for name, entry in listing(tmp_path).items()} == {"a": 3}
 
 
 def test_a_rename_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -59,14 +59,26 @@ def random_fit(image_HWC: tf.Tensor, size: int, resize: str, draws_D: tf.Tensor)
         top = _whole(draws_D[CROP_Y], shape[0] - size + 1)
         left = _whole(draws_D[CROP_X], shape[1] - size + 1)
         return _checked(_cut(image_HWC, top, left, size, size), size)
-    sides = tf.cast(shape[:2], tf.float64)
-    area = (SMALLEST_AREA + (1 - SMALLEST_AREA) * draws_D[AREA]) * sides[0] * sides[1]
+    return resized(_cut(image_HWC, *random_window(shape[:2], draws_D)), size)
+
+
+def random_window(sides: tf.Tensor, draws_D: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(top, left, height, width) of the part that random_resized_crop takes of an image of [height, width]."""
+    lengths = tf.cast(sides, tf.float64)
+    area = (SMALLEST_AREA + (1 - SMALLEST_AREA) * draws_D[AREA]) * lengths[0] * lengths[1]
     aspect = tf.exp((2 * draws_D[ASPECT] - 1) * tf.constant(LOG_ASPECT, tf.float64))
-    height = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 1.0, sides[0]), tf.int32)
-    width = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 1.0, sides[1]), tf.int32)
-    top = _whole(draws_D[CROP_Y], shape[0] - height + 1)
-    left = _whole(draws_D[CROP_X], shape[1] - width + 1)
-    return _resized(_cut(image_HWC, top, left, height, width), size)
+    height = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 1.0, lengths[0]), tf.int32)
+    width = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 1.0, lengths[1]), tf.int32)
+    top = _whole(draws_D[CROP_Y], sides[0] - height + 1)
+    left = _whole(draws_D[CROP_X], sides[1] - width + 1)
+    return top, left, height, width
+
+
+def central_window(sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(top, left, height, width) of the part that tests take with random_resized_crop."""
+    shorter = tf.cast(tf.minimum(sides[0], sides[1]), tf.float64)
+    side = tf.maximum(tf.cast(tf.round(CENTRAL_SIDE * shorter), tf.int32), 1)
+    return (sides[0] - side) // 2, (sides[1] - side) // 2, side, side
 
 
 def central_fit(images: tf.Tensor, size: int, resize: str) -> tf.Tensor:
@@ -83,9 +95,7 @@ def central_fit(images: tf.Tensor, size: int, resize: str) -> tf.Tensor:
     height, width = shape[-3], shape[-2]
     if resize == "crop":
         return _checked(_cut(images, (height - size) // 2, (width - size) // 2, size, size), size)
-    shorter = tf.cast(tf.minimum(height, width), tf.float64)
-    side = tf.maximum(tf.cast(tf.round(CENTRAL_SIDE * shorter), tf.int32), 1)
-    return _resized(_cut(images, (height - side) // 2, (width - side) // 2, side, side), size)
+    return resized(_cut(images, *central_window(tf.stack([height, width]))), size)
 
 
 def shifted_and_flipped(images_BHWC: tf.Tensor, draws_BD: tf.Tensor, augment: AugmentConfig) -> tf.Tensor:
@@ -121,9 +131,10 @@ def _cut(
     return tf.slice(images, begin, tf.stack([*(-1 for _ in whole), height, width, -1]))
 
 
-def _resized(images: tf.Tensor, size: int) -> tf.Tensor:
-    resized = tf.image.resize(images, (size, size), antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+def resized(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Images uint8 [..., H, W, C] as [..., size, size, C]."""
+    exact = tf.image.resize(images, (size, size), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(exact), 0.0, 255.0), tf.uint8)
 
 
 def _checked(images: tf.Tensor, size: int) -> tf.Tensor:

@@ -16,12 +16,13 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer import storage
-from trainer.config import RunConfig
+from trainer.config import RunConfig, StorageConfig
 from trainer.errors import DataError
 
 FORMAT = 1
 INDEX_FILE = "index.json"
 EMBEDDED = "embedded"
+POLICY = StorageConfig()
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -147,48 +148,75 @@ def dump_index(index: Index) -> bytes:
     return (re.sub(r"\[[\d\s,]+\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n").encode()
 
 
-def folder_of(uri: str) -> Path:
-    """The local folder that a data URI names. Raises DataError for a place that cannot be read yet."""
+def folder_of(uri: str) -> storage.Location:
+    """Where a data URI points: a local folder, or gs://bucket/prefix as it stands."""
     if uri == EMBEDDED:
         return Path(__file__).parent / EMBEDDED
+    if storage.is_cloud(uri):
+        return uri.rstrip("/")
     if "://" in uri:
-        raise DataError(f"{uri}: only local folders can be read so far; copy the data set to one and name it")
+        raise DataError(f"{uri}: of the remote places only gs://bucket/prefix can be read; name a local folder or such")
     return Path(uri)
 
 
-def load_index(uri: str) -> Index:
+def shards_of(uri: str, index: Index) -> storage.Location:
+    """Where the shards of the data set at ``uri`` are."""
+    return folder_of(index.location or uri)
+
+
+def load_index(uri: str, policy: StorageConfig = POLICY) -> Index:
     """The index of the data set at ``uri``; every shard has been seen to be there, with the right size.
+
+    In a bucket the checksums that the server keeps are compared as well.
 
     Raises:
         DataError: no such folder, an empty one, no index, one of another format or not valid, a shard that is
-            missing or of the wrong size.
+            missing, of the wrong size or another one than the index describes.
+        StorageError, StorageRefused: a bucket cannot be read.
     """
+    index = read_index(uri, policy)
+    listed_shards(uri, index, policy)
+    return index
+
+
+def read_index(uri: str, policy: StorageConfig = POLICY) -> Index:
+    """The index alone; raises as ``load_index`` does."""
     folder = folder_of(uri)
+    path = storage.join(folder, INDEX_FILE)
+    if INDEX_FILE not in _listed(folder, policy):
+        raise DataError(f"{path}: missing, it is written last; prepare the data set again or set data.uri to another")
     try:
-        sizes = storage.file_sizes(folder)
+        data = storage.read_bytes(path, policy)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    return _parsed(data, path)
+
+
+def listed_shards(uri: str, index: Index, policy: StorageConfig = POLICY) -> dict[str, storage.Entry]:
+    """The files of the folder that holds the shards, each shard seen to be what the index says; raises DataError."""
+    folder = shards_of(uri, index)
+    entries = _listed(folder, policy)
+    for split in index.splits.values():
+        for shard in split.shards:
+            _check_entry(storage.join(folder, shard.file), shard, entries.get(shard.file))
+    return entries
+
+
+def _listed(folder: storage.Location, policy: StorageConfig) -> dict[str, storage.Entry]:
+    try:
+        entries = storage.listing(folder, policy)
     except FileNotFoundError:
         raise DataError(
             f"{folder}: no such folder; set data.uri to one that holds {INDEX_FILE}, or to embedded"
         ) from None
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); set data.uri to a folder of shards") from None
-    if not sizes:
+    if not entries:
         raise DataError(f"{folder}: holds no files; put a data set there, or set data.uri to embedded")
-    path = folder / INDEX_FILE
-    if INDEX_FILE not in sizes:
-        raise DataError(f"{path}: missing, it is written last; prepare the data set again or set data.uri to another")
-    try:
-        data = storage.read_bytes(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    index = _parsed(data, path)
-    for split in index.splits.values():
-        for shard in split.shards:
-            _check_size(folder / shard.file, shard, sizes.get(shard.file))
-    return index
+    return entries
 
 
-def _parsed(data: bytes, path: Path) -> Index:
+def _parsed(data: bytes, path: storage.Location) -> Index:
     try:
         tree: Any = json.loads(data)
     except ValueError as error:
@@ -206,11 +234,15 @@ def _parsed(data: bytes, path: Path) -> Index:
         raise DataError(f"{path}: {where + ': ' if where else ''}{reason}; prepare the data set again") from None
 
 
-def _check_size(path: Path, shard: Shard, size: int | None) -> None:
-    if size is None:
+def _check_entry(path: storage.Location, shard: Shard, entry: storage.Entry | None) -> None:
+    if entry is None:
         raise DataError(f"{path}: missing, the index lists it; copy or prepare the data set again")
-    if size != shard.bytes:
-        raise DataError(f"{path}: has {size} bytes, the index says {shard.bytes}; copy or prepare the data set again")
+    if entry.bytes != shard.bytes:
+        raise DataError(
+            f"{path}: has {entry.bytes} bytes, the index says {shard.bytes}; copy or prepare the data set again"
+        )
+    if entry.crc32c not in (None, shard.crc32c):
+        raise DataError(f"{path}: not the file that the index describes (crc32c); copy or prepare the data set again")
 
 
 def steps_per_epoch(split: Split, lanes: int, global_batch: int) -> int:

@@ -128,6 +128,17 @@ def lane_windows(order: Order, lane: int, start_step: int, stop_step: int) -> It
         step += stop - batch
 
 
+def lane_reads(order: Order, epoch: int, lane: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(step, blocks as (shard, block)) of each window of a lane in an epoch: by that step its blocks have been read."""
+    at = 0
+    for blocks in _cut_into_windows(order, _lane_blocks(order, epoch, lane)):
+        batch = at // order.lane_batch
+        if batch >= order.steps_per_epoch:
+            return
+        yield epoch * order.steps_per_epoch + batch, blocks
+        at += sum(order.split.shards[shard].blocks[block].records for shard, block in blocks)
+
+
 def batch_ids(order: Order, step: int, lanes: range | None = None) -> Int64:
     """Record ids of a global batch [global batch], or of the part of it that some lanes hold."""
     owned = range(order.lanes) if lanes is None else lanes

@@ -14,6 +14,7 @@ from trainer.config import RunConfig
 from trainer.data.index import Block, Index, dump_index, load_index
 from trainer.data.records import read_block
 from trainer.data.shards import Record
+from trainer.data.source import Source
 from trainer.data.tfrecord import frame
 from trainer.storage import crc32c
 
@@ -48,7 +49,7 @@ def with_record_changed(made: SmallSet, shard: int, record: int, change: Callabl
     """The same set with one serialised Example of its train split changed, and an index that agrees."""
     split = made.index.splits["train"]
     old = split.shards[shard]
-    groups = [read_block(made.folder, old, number) for number in range(len(old.blocks))]
+    groups = [read_block(Source(made.folder, split), shard, number) for number in range(len(old.blocks))]
     groups[record // 4][record % 4] = change(groups[record // 4][record % 4])
     joined = [b"".join(frame(serialized) for serialized in group) for group in groups]
     whole = b"".join(joined)

@@ -14,6 +14,7 @@ from PIL import Image
 from trainer.config import RunConfig, with_overrides
 from trainer.data.index import EMBEDDED, check_fits, folder_of, load_index
 from trainer.data.records import read_block
+from trainer.data.source import Source
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 TOOL = Path(__file__).parents[3] / "tools" / "embed_fashion_mnist.py"
@@ -53,9 +54,10 @@ def test_it_is_licensed_and_small() -> None:
 def contents(folder: Path, split: str) -> list[tuple[bytes, int, bytes]]:
     """(pixels, label, name) of every record, through the checksums of the index."""
     found = []
-    for shard in load_index(str(folder)).splits[split].shards:
-        for number in range(len(shard.blocks)):
-            for serialized in read_block(folder, shard, number):
+    source = Source(folder, load_index(str(folder)).splits[split])
+    for shard, entry in enumerate(source.split.shards):
+        for number in range(len(entry.blocks)):
+            for serialized in read_block(source, shard, number):
                 feature = tf.train.Example.FromString(serialized).features.feature
                 pixels = np.asarray(Image.open(io.BytesIO(feature["image/encoded"].bytes_list.value[0])))
                 label = feature["image/class/label"].int64_list.value[0]

@@ -53,8 +53,8 @@ def test_no_index(small_set: MakeSet) -> None:
     raises_one_line(folder, "index.json: missing")
 
 
-def test_bucket_is_refused() -> None:
-    raises_one_line("gs://bucket/set", "only local folders")
+def test_other_places_are_refused() -> None:
+    raises_one_line("s3://bucket/set", "only gs://bucket/prefix")
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00"])

@@ -54,6 +54,7 @@ def test_batches_are_the_records_of_the_order(small_set: MakeSet) -> None:
             "image": ("float32", (8, 6, 6, 1)),
             "label": ("int32", (8,)),
             "id": ("int64", (8,)),
+            "whole": ("bool", (8,)),
         }
         np.testing.assert_array_equal(batch["id"], batch_ids(order, step))
         numbers = numbers_of(made, "train", batch["id"])
@@ -69,6 +70,7 @@ def test_shapes_are_static(small_set: MakeSet) -> None:
             "image": [4, 6, 6, 1],
             "label": [4],
             "id": [4],
+            "whole": [4],
         }
     with test_batches(made.config, made.index, 0, 1) as batches:
         assert batches.element_spec["image"].shape.as_list() == [5, 6, 6, 1]

@@ -1,33 +1,40 @@
-"""Reading and writing files, checksums. Local paths only for now; gs:// will live here and nowhere else.
-
-Errors of the operating system pass through as OSError: what they mean is the caller's to say.
-"""
+"""Reading and writing local files. Errors of the operating system pass through as OSError."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-import google_crc32c
 
-Location = str | os.PathLike[str]
-
-
-def atomic_write(path: Location, data: bytes) -> None:
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Makes ``path`` hold ``data``, or leaves what was there; its folder must exist.
 
     Raises:
         OSError: not written (no space, no permission, no folder); nothing half-written is left.
     """
-    target = Path(path)
+    _write(Path(path), data, os.replace)
+
+
+def create(path: Path, data: bytes) -> None:
+    """As ``atomic_write``, but raises FileExistsError where there is something already."""
+
+    def link(temporary: Path, target: Path) -> None:
+        os.link(temporary, target)
+        temporary.unlink()
+
+    _write(path, data, link)
+
+
+def _write(target: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        place(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -43,12 +50,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_bytes(path: Location) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The whole file. Raises OSError."""
     return Path(path).read_bytes()
 
 
-def read_range(path: Location, offset: int, length: int) -> bytes:
+def read_range(path: str | os.PathLike[str], offset: int, length: int) -> bytes:
     """``length`` bytes from ``offset`` on; fewer where the file ends before. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -62,12 +69,17 @@ def read_range(path: Location, offset: int, length: int) -> bytes:
         os.close(descriptor)
 
 
-def file_sizes(folder: Location) -> dict[str, int]:
-    """Bytes of each plain file in ``folder``, by name. Raises OSError."""
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each plain file below ``folder``, by path relative to it, hidden ones left out. Raises OSError."""
+    found: dict[str, int] = {}
+    for at, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                path = Path(at, name)
+                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return found
 
 
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) as an unsigned integer, the checksum of Cloud Storage and of TFRecord."""
-    return int(google_crc32c.value(data))
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.gcs import proxy as gcs_proxy
+from tests.gcs import server as gcs_server
+
+
+@dataclass
+class Bucket:
+    """A new bucket on a real server behind a proxy; ``proxy.faults`` says what goes wrong."""
+
+    name: str
+    proxy: gcs_proxy.Proxy
+
+    @property
+    def uri(self) -> str:
+        return f"gs://{self.name}"
+
+    def put(self, name: str, data: bytes) -> None:
+        """Past the proxy."""
+        query = urllib.parse.urlencode({"uploadType": "media", "name": name})
+        url = f"{self.proxy.upstream}/upload/storage/v1/b/{self.name}/o?{query}"
+        urllib.request.urlopen(urllib.request.Request(url, data, method="POST")).close()
+
+    def names(self) -> list[str]:
+        with urllib.request.urlopen(f"{self.proxy.upstream}/storage/v1/b/{self.name}/o") as answer:
+            return [item["name"] for item in json.load(answer).get("items", [])]
+
+    def put_folder(self, folder: Path, prefix: str) -> str:
+        for path in sorted(folder.iterdir()):
+            if path.is_file():
+                self.put(f"{prefix}/{path.name}", path.read_bytes())
+        return f"{self.uri}/{prefix}"
+
+
+@pytest.fixture(scope="session")
+def _gcs() -> Iterator[gcs_proxy.Proxy]:
+    port = gcs_server.free_port()
+    with gcs_server.running(advertised_port=port) as upstream, gcs_proxy.running(port, upstream) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(_gcs: gcs_proxy.Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    name = f"bucket-{abs(hash(request.node.nodeid)):x}"
+    body = json.dumps({"name": name}).encode()
+    url = f"{_gcs.upstream}/storage/v1/b?project=p"
+    urllib.request.urlopen(
+        urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
+    ).close()
+    for counts in (_gcs.requests, _gcs.bytes, _gcs.log, _gcs.faults):
+        counts.clear()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", _gcs.endpoint)
+    yield Bucket(name, _gcs)
+    _gcs.faults.clear()

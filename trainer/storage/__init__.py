@@ -1,0 +1,130 @@
+"""Every local path and gs:// operation behind one set of functions.
+
+Failures of local files pass as OSError; those of Cloud Storage are StorageError (it may pass), StorageRefused (it will
+not) and ObjectChanged, each with a line for a person.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import google_crc32c
+
+from trainer.config import StorageConfig
+from trainer.errors import StorageRefused
+from trainer.storage import cloud, local
+from trainer.storage.cloud import SCHEME, Entry
+from trainer.storage.local import sync_folder
+
+Location = str | os.PathLike[str]
+POLICY = StorageConfig()
+
+__all__ = [
+    "Entry",
+    "Location",
+    "atomic_write",
+    "chunks",
+    "crc32c",
+    "create",
+    "delete",
+    "is_cloud",
+    "join",
+    "listing",
+    "make_folder",
+    "read_bytes",
+    "read_range",
+    "sync_folder",
+]
+
+
+def is_cloud(location: Location) -> bool:
+    return isinstance(location, str) and location.startswith(SCHEME)
+
+
+def join(folder: Location, *names: str) -> Location:
+    """A place below a folder, of the same kind."""
+    if is_cloud(folder):
+        return "/".join((str(folder).rstrip("/"), *names))
+    return Path(folder, *names)
+
+
+def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry]:
+    """Everything below ``folder``, by its path relative to it; hidden local files are left out."""
+    if is_cloud(folder):
+        return cloud.listing(str(folder), policy)
+    return {name: Entry(size, None, 0) for name, size in local.file_sizes(Path(folder)).items()}
+
+
+def read_bytes(location: Location, policy: StorageConfig = POLICY) -> bytes:
+    """The whole file or object, its checksum compared where one is known."""
+    if not is_cloud(location):
+        return local.read_bytes(location)
+    entry = _entry(str(location), policy)
+    return cloud.read(str(location), entry, 0, entry.bytes, policy)
+
+
+def read_range(
+    location: Location, offset: int, length: int, policy: StorageConfig = POLICY, entry: Entry | None = None
+) -> bytes:
+    """``length`` bytes from ``offset`` on, of the generation that ``entry`` says; fewer where it ends before."""
+    if not is_cloud(location):
+        return local.read_range(location, offset, length)
+    return cloud.read(str(location), entry or _entry(str(location), policy), offset, length, policy)
+
+
+def chunks(location: Location, entry: Entry, policy: StorageConfig = POLICY) -> Iterator[bytes]:
+    """The bytes of a file or object in parts, as they come. Their checksum is the caller's to compare."""
+    if is_cloud(location):
+        yield from cloud.chunks(str(location), entry._replace(crc32c=None), 0, entry.bytes, policy)
+        return
+    with open(location, "rb") as file:
+        while part := file.read(cloud.CHUNK_BYTES):
+            yield part
+
+
+def atomic_write(location: Location, data: bytes, policy: StorageConfig = POLICY) -> None:
+    """Makes ``location`` hold ``data``, or leaves what was there; a local folder must exist."""
+    if is_cloud(location):
+        cloud.write(str(location), data, policy, replace=True)
+    else:
+        local.atomic_write(location, data)
+
+
+def create(location: Location, data: bytes | Path, policy: StorageConfig = POLICY) -> None:
+    """As ``atomic_write`` of bytes or a file, but only where there is nothing yet.
+
+    Raises:
+        FileExistsError, ObjectChanged: there is something already (local, Cloud Storage).
+    """
+    if is_cloud(location):
+        cloud.write(str(location), data, policy, replace=False)
+    else:
+        local.create(Path(location), data.read_bytes() if isinstance(data, Path) else data)
+
+
+def delete(location: Location, policy: StorageConfig = POLICY) -> None:
+    """Removes a file or object, if it is there."""
+    if is_cloud(location):
+        cloud.delete(str(location), policy)
+    else:
+        Path(location).unlink(missing_ok=True)
+
+
+def make_folder(location: Location) -> None:
+    """Makes a local folder with its parents; prefixes in a bucket need no making."""
+    if not is_cloud(location):
+        Path(location).mkdir(parents=True, exist_ok=True)
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) as an unsigned integer, the checksum of Cloud Storage and of TFRecord."""
+    return int(google_crc32c.value(data))
+
+
+def _entry(location: str, policy: StorageConfig) -> Entry:
+    entry = cloud.stat(location, policy)
+    if entry is None:
+        raise StorageRefused(f"{location}: there is no such object; check the name")
+    return entry
