@@ -83,7 +83,7 @@ def score_checkpoint(
     config: RunConfig, found: Checkpoint, world: World, before_batch: Callable[[int], None] = lambda number: None
 ) -> Score:
     """A checkpoint on the test split, without any of the training state."""
-    index = data_index.load_index(config.data.uri)
+    index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
     assign(weights_of(net), found.tensors, found.path)

@@ -95,7 +95,7 @@ def load(path: str | Path, which: str = "best") -> Classifier:
         scores: np.ndarray = forward(tf.constant(pipeline.prepare_images(config, images_BHWC))).numpy()
         return scores
 
-    classes = data_index.load_index(config.data.uri).classes
+    classes = data_index.load_index(config.data.uri, config.storage).classes
     return Classifier(tuple(classes), config.model.channels, scores_BJ)
 
 

@@ -22,12 +22,14 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, CapsnetError, CheckpointError, DivergedError, InterruptedRun
+from trainer.errors import EXIT_DONE, CapsnetError, CheckpointError, DataError, DivergedError, InterruptedRun
 from trainer.journal import FirstRankJournal, Journal
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
+from trainer.meter import Meter
 from trainer.model import network
 from trainer.plan import Plan
+from trainer.storage import is_cloud
 
 log = logging.getLogger("capsnet")
 
@@ -45,45 +47,13 @@ class Outcome:
     trained_seconds: float
 
 
-class Meter:
-    """Sums over the steps since it was last emptied. The sums belong in a checkpoint: a record must not depend on
-    where a run was interrupted. The times (seconds) do not, and leave out the first step, which compiles."""
-
-    def __init__(self, steps: int = 0, sums: dict[str, float] | None = None) -> None:
-        self.steps = steps
-        self.sums = dict(sums or {})
-        self.timed_steps = 0
-        self.waited = 0.0
-        self.seconds = 0.0
-
-    def add(self, report: training_step.Report, waited: float, seconds: float, timed: bool) -> None:
-        self.steps += 1
-        if timed:
-            self.timed_steps += 1
-            self.waited += waited
-            self.seconds += seconds
-        for name in (training_step.LOSS, training_step.CORRECT, *report.terms):
-            self.sums[name] = self.sums.get(name, 0.0) + report.mean(name)
-
-    def mean(self, name: str) -> float:
-        return self.sums[name] / self.steps
-
-    @property
-    def steps_per_second(self) -> float:
-        return self.timed_steps / self.seconds if self.timed_steps else math.nan
-
-    @property
-    def input_wait(self) -> float:
-        return self.waited / self.seconds if self.timed_steps else math.nan
-
-
 class Loop:
     """One process's part of a run. ``plan`` is None on every rank but the first."""
 
     def __init__(self, config: RunConfig, world: World, lifeline: Lifeline, plan: Plan | None) -> None:
         self.config, self.world, self.lifeline, self.plan = config, world, lifeline, plan
         self.began = time.monotonic() - (time.time() - psutil.Process().create_time())
-        self.index = data_index.load_index(config.data.uri)
+        self.index = data_index.load_index(config.data.uri, config.storage)
         split = data_index.split_of(self.index, config.data.train_split)
         self.records = split.records
         self.steps_per_epoch = data_index.steps_per_epoch(split, config.data.lanes, config.train.global_batch_size)
@@ -105,7 +75,9 @@ class Loop:
         self.best_accuracy: float | None = None
         self.trained_before = 0.0
         self.meter = Meter()
+        self.damaged = 0
         # of this process
+        self.input = Meter()  # over the whole of this process
         self.started = False
         self.score: evaluation.Score | None = None
         self.step_seconds = math.nan
@@ -128,6 +100,10 @@ class Loop:
             f"({self.records - self.steps_per_epoch * batch} other records left out each epoch), "
             f"{self.total_steps} steps"
         )
+
+    def input_line(self) -> str:
+        """How much of the time this process waited for data, and for what, in words."""
+        return self.input.input_line(remote=is_cloud(self.config.data.uri))
 
     # state
 
@@ -229,13 +205,16 @@ class Loop:
         while self.step < self.total_steps and not stop:
             self._mark("input")
             asked_at = time.monotonic()
+            waits_before = dict(batches.waits)
             batch = next(batches)
             got_at = time.monotonic()
+            waits = {stage: waited - waits_before[stage] for stage, waited in batches.waits.items()}
             self._mark("training", waits=True)
             report = self.run_step(batch, self._stop_wish())
             self._check(report)
             self.step += 1
-            self._measure(report, got_at - asked_at, time.monotonic() - asked_at)
+            self._check_damaged(report)
+            self._measure(report, waits, got_at - asked_at, time.monotonic() - asked_at)
             stop = report.stop
             self._record(report)
             if not stop and self.step < self.total_steps:
@@ -255,8 +234,23 @@ class Loop:
     def _mark(self, phase: str, *, waits: bool = False) -> None:
         self.lifeline.mark(phase if self.started else wire.STARTING, self.step, waits=waits)
 
-    def _measure(self, report: training_step.Report, waited: float, seconds: float) -> None:
-        self.meter.add(report, waited, seconds, timed=self.started)
+    def _check_damaged(self, report: training_step.Report) -> None:
+        """Raises DataError on all ranks where an epoch has more damaged records than are tolerated."""
+        if (self.step - 1) % self.steps_per_epoch == 0:
+            self.damaged = 0
+        self.damaged += report.damaged
+        if report.damaged:
+            log.info("step %d: did without %d damaged records, %d this epoch", self.step, report.damaged, self.damaged)
+        if self.damaged > self.config.data.tolerate_damaged:
+            raise DataError(
+                f"{self.damaged} damaged records in this epoch, data.tolerate_damaged is "
+                f"{self.config.data.tolerate_damaged}: 'capsnet data verify {self.config.data.uri}' lists them"
+            )
+
+    def _measure(self, report: training_step.Report, waits: dict[str, float], waited: float, seconds: float) -> None:
+        self.meter.add(report, waits, waited, seconds if self.started else 0.0)
+        if self.started:
+            self.input.add_time(waits, waited, seconds)
         if self.started:  # a moving average over some twenty steps
             self.step_seconds = seconds if math.isnan(self.step_seconds) else 0.95 * self.step_seconds + 0.05 * seconds
         self.started = True
@@ -318,6 +312,7 @@ class Loop:
                 "gradient_norm": report.gradient_norm,
                 "images_per_second": meter.steps_per_second * self.config.train.global_batch_size,
                 "input_wait": meter.input_wait,
+                **meter.input_waits(),
             }
             self.journal.train(self.step, values, self._trained_seconds())
         if self.journal.progress_due:

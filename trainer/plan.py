@@ -136,6 +136,6 @@ def _check(config: RunConfig, ranks: int) -> Index:
             f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
         )
     shapes.shapes(config.model)
-    index = data_index.load_index(config.data.uri)
+    index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)
     return index

@@ -100,6 +100,7 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
     )
     log.info("%s", session.data_line())
     outcome = session.run()
+    log.info("%s", session.input_line())
     if plan is not None:
         log.info(
             "\ntest accuracy: %.2f %% (%d images, %d steps, %.0f s)",

@@ -20,7 +20,8 @@ from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.model.network import CapsNet
 
-STOP, LOSS, CORRECT, GRADIENT_FINITE = "stop", "loss", "correct", "gradient_finite"
+STOP, DAMAGED, LOSS, CORRECT, GRADIENT_FINITE = "stop", "damaged", "loss", "correct", "gradient_finite"
+NOT_TERMS = (STOP, DAMAGED, LOSS, CORRECT, GRADIENT_FINITE)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,13 @@ class Report:
         return int(self.table_RK[:, self.columns.index(STOP)].max())
 
     @property
+    def damaged(self) -> int:
+        """Damaged records of the batch that were done without, over all ranks."""
+        return int(self.table_RK[:, self.columns.index(DAMAGED)].sum())
+
+    @property
     def terms(self) -> tuple[str, ...]:
-        return tuple(name for name in self.columns if name not in (STOP, LOSS, CORRECT, GRADIENT_FINITE))
+        return tuple(name for name in self.columns if name not in NOT_TERMS)
 
     def bad_gradients(self) -> list[int]:
         """Ranks whose own gradient, before the reduction, is not finite; all where only the mean is not."""
@@ -103,6 +109,7 @@ class LossScale:
 
 
 StepFunction = Callable[[dict[str, tf.Tensor], int], Report]
+"""Of a batch and this rank's stop request."""
 
 
 def make_step(
@@ -114,14 +121,14 @@ def make_step(
     step: tf.Variable,
     world: World,
 ) -> StepFunction:
-    """A function of a batch (image [b, H, W, C], label [b]) and this rank's stop request that trains one step.
+    """A function of a batch (image [b, H, W, C], label [b], whole [b]) and a stop request that trains one step.
 
     The update is applied only where every rank's loss and the reduced gradient are finite.
     """
     variables = network.trainable_variables
     names = [variable.path for variable in variables]
     term_names = losses.term_names(config.loss, network.decoder is not None)
-    columns = [STOP, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
+    columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
     def forward_backward(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -153,13 +160,14 @@ def make_step(
         return gradients, row
 
     @tf.function
-    def train(image: tf.Tensor, label: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def train(image: tf.Tensor, label: tf.Tensor, whole: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
         gradients, row = accumulated(tf.cast(image, dtype), label)
         scale = loss_scale.scale.read_value()
         gradients = [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
         own_finite = tf.cast(tf.math.is_finite(tf.linalg.global_norm(gradients)), dtype)
         gradients = distributed.mean_gradients(world, gradients, names, config.train.compression)
-        row_1K = tf.concat([[tf.cast(stop, dtype), own_finite], row], 0)[None]
+        damaged = tf.reduce_sum(tf.cast(~whole, dtype))
+        row_1K = tf.concat([[tf.cast(stop, dtype), damaged, own_finite], row], 0)[None]
         table_RK = tf.pad(row_1K, [[world.rank, world.size - 1 - world.rank], [0, 0]])
         table_RK = distributed.sum_over_ranks(world, table_RK, "report")
         gradients, norm = optimizer.clip(gradients, config.optimizer.clip_norm)
@@ -177,7 +185,9 @@ def make_step(
         return table_RK, norm, finite, rate
 
     def run(batch: dict[str, tf.Tensor], stop: int) -> Report:
-        table_RK, norm, finite, rate = train(batch["image"], batch["label"], tf.constant(stop, tf.int32))
+        table_RK, norm, finite, rate = train(
+            batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32)
+        )
         return Report(tuple(columns), table_RK.numpy(), float(norm), bool(finite), float(rate))
 
     return run

@@ -58,6 +58,7 @@ def bucket(_gcs: gcs_proxy.Proxy, request: pytest.FixtureRequest, monkeypatch: p
     ).close()
     for counts in (_gcs.requests, _gcs.bytes, _gcs.log, _gcs.faults):
         counts.clear()
+    _gcs.counted = name
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", _gcs.endpoint)
     yield Bucket(name, _gcs)
     _gcs.faults.clear()

@@ -17,7 +17,7 @@ ORDER = [
     {"data", "model"},
     {"losses", "optimizer", "eventfiles", "weights"},
     {"step", "evaluation", "summaries"},
-    {"plan", "journal"},
+    {"plan", "journal", "meter"},
     {"loop"},
     {"library", "bench", "rank"},
     {"export"},

@@ -48,6 +48,7 @@ def batch(records: int = 8) -> dict[str, tf.Tensor]:
     return {
         "image": tf.constant(random.random((records, 28, 28, 1)), tf.float32),
         "label": tf.constant(random.integers(0, 10, records), tf.int32),
+        "whole": tf.ones(records, tf.bool),
     }
 
 

@@ -1,0 +1,146 @@
+"""Training from a bucket that fails is training from disk: the same losses, the same bytes, nothing fetched twice."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.gcs.proxy import Fault
+from tests.integration import harness
+from tests.integration.conftest import Bucket
+from trainer import configs
+from trainer.config import RunConfig, with_overrides
+from trainer.data import index as data_index
+from trainer.data import pieces
+from trainer.data.index import folder_of, load_index
+from trainer.data.pipeline import test_batches as batches_of_tests
+from trainer.data.pipeline import train_batches
+from trainer.errors import DataError, ObjectChanged
+
+PATIENT = {
+    "storage.deadline_seconds": "60",
+    "storage.first_wait_seconds": "0.01",
+    "storage.longest_wait_seconds": "0.1",
+    "storage.stall_seconds": "1",
+}
+TRAIN_BYTES = sum(shard.bytes for shard in load_index("embedded").splits["train"].shards)
+
+
+@pytest.fixture
+def embedded(bucket: Bucket) -> str:
+    return bucket.put_folder(Path(folder_of("embedded")), "set")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a size that makes many of the small embedded set."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 40_000)
+
+
+def every_fault() -> list[Fault]:
+    return [
+        *(Fault("status", status, every=7, times=3) for status in (429, 500, 503)),
+        *(Fault(kind, every=5, times=4) for kind in ("refuse", "reset", "cut", "flip")),
+        Fault("stall", 2, every=9, times=2),
+        Fault("slow", 2, every=11, times=2),
+    ]
+
+
+def config_of(uri: str, cache: Path, **overrides: object) -> RunConfig:
+    fields = {"data.uri": uri, "storage.cache_dir": str(cache), **PATIENT}
+    return with_overrides(configs.load("quick"), {**fields, **{k.replace("__", "."): v for k, v in overrides.items()}})
+
+
+def images(config: RunConfig, start: int, steps: int, rank: int = 0, size: int = 1) -> list[np.ndarray]:
+    index = load_index(config.data.uri, config.storage)
+    with train_batches(config, index, rank, size, start, steps) as batches:
+        return [np.asarray(batch["image"]) for batch in batches]
+
+
+@pytest.mark.parametrize("cache_bytes", ["0", "100kB", "1MB", "1GB"])
+def test_what_training_receives_is_the_original(
+    bucket: Bucket, embedded: str, tmp_path: Path, small_pieces: None, cache_bytes: str
+) -> None:
+    local = images(config_of("embedded", tmp_path), 0, 100)
+    bucket.proxy.faults.extend(every_fault())
+    streamed = images(config_of(embedded, tmp_path / "cache", storage__cache_bytes=cache_bytes), 0, 100)
+    assert all((one == other).all() for one, other in zip(local, streamed, strict=True))
+    assert sum(fault.done for fault in bucket.proxy.faults) > 10
+
+
+def test_a_set_smaller_than_the_bound_is_fetched_once(bucket: Bucket, embedded: str, tmp_path: Path) -> None:
+    config = config_of(embedded, tmp_path / "cache")
+    steps = data_index.steps_per_epoch(load_index("embedded").splits["train"], 8, 128)
+    images(config, 0, 2 * steps)
+    images(config, 5, 20)
+    fetched = sum(size for name, size in bucket.proxy.bytes.items() if "train" in name)
+    assert fetched == TRAIN_BYTES
+
+
+def test_the_bound_is_never_exceeded(bucket: Bucket, embedded: str, tmp_path: Path, small_pieces: None) -> None:
+    config = config_of(embedded, tmp_path / "cache", storage__cache_bytes="400kB")
+    index = load_index(embedded, config.storage)
+    most = 0
+    with train_batches(config, index, 0, 1, 0, 150) as batches:
+        for _ in batches:
+            lengths = [path.stat().st_size for path in (tmp_path / "cache").iterdir() if path.exists()]
+            most = max(most, sum(lengths))
+    assert 200_000 < most <= 400_000
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(bucket: Bucket, embedded: str, tmp_path: Path) -> None:
+    config = config_of(embedded, tmp_path / "cache")
+    before = images(config, 0, 20)
+    for path in (tmp_path / "cache").glob("*.piece"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert all((one == other).all() for one, other in zip(before, images(config, 0, 20), strict=True))
+
+
+def test_a_resume_reads_no_more_than_it_needs(
+    bucket: Bucket, embedded: str, tmp_path: Path, small_pieces: None
+) -> None:
+    images(config_of(embedded, tmp_path / "cache", data__shuffle_window=128), 70, 4)
+    fetched = sum(size for name, size in bucket.proxy.bytes.items() if "train" in name)
+    assert 0 < fetched < TRAIN_BYTES / 2
+
+
+def test_a_replaced_shard_is_named(bucket: Bucket, embedded: str, tmp_path: Path) -> None:
+    shard = load_index("embedded").splits["train"].shards[0].file
+    config = config_of(embedded, tmp_path / "cache", storage__cache_bytes="0")
+    index = load_index(embedded, config.storage)
+    bucket.proxy.faults.append(
+        Fault("act", where=f"alt=media.*|{shard}", action=lambda: bucket.put(f"set/{shard}", os.urandom(1000)))
+    )
+    with pytest.raises(ObjectChanged, match=shard), train_batches(config, index, 0, 1, 0, 78) as batches:
+        list(batches)
+    with pytest.raises(DataError, match=f"{shard}: has 1000 bytes"):
+        load_index(embedded, config.storage)
+
+
+def test_the_test_split_comes_whole(bucket: Bucket, embedded: str, tmp_path: Path) -> None:
+    bucket.proxy.faults.extend(every_fault())
+    config = config_of(embedded, tmp_path / "cache")
+    here = config_of("embedded", tmp_path)
+    for rank in range(2):
+        streamed = list(batches_of_tests(config, load_index(embedded, config.storage), rank, 2))
+        local = list(batches_of_tests(here, load_index("embedded"), rank, 2))
+        for one, other in zip(streamed, local, strict=True):
+            assert all((np.asarray(one[key]) == np.asarray(other[key])).all() for key in one)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_loss_curve_is_that_from_disk(bucket: Bucket, embedded: str, tmp_path: Path, ranks: int) -> None:
+    exact = {**harness.SMALL, "train.precision": "float64"}  # which hides the order in which ranks add up
+    harness.train(tmp_path / "here", ranks=ranks, fields=exact)
+    bucket.proxy.faults.extend(every_fault())
+    place = {"data.uri": embedded, "storage.cache_dir": str(tmp_path / "cache")}
+    output = harness.train(tmp_path / "there", ranks=ranks, fields={**exact, **PATIENT, **place})
+    assert "input: " in output
+    assert len(harness.losses(tmp_path / "here")) == harness.STEPS
+    assert harness.losses(tmp_path / "there") == harness.losses(tmp_path / "here")
+    assert sum(fault.done for fault in bucket.proxy.faults) > 5
