@@ -12,7 +12,9 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
+from trainer.data.index import Index
 from trainer.distributed import World
+from trainer.errors import DataError
 from trainer.model import network
 from trainer.model.network import CapsNet
 from trainer.weights import assign, weights_of
@@ -79,6 +81,16 @@ def evaluate(
     return Score(round(records), values, stops > 0)
 
 
+def check_complete(config: RunConfig, index: Index, score: Score) -> None:
+    """Raises DataError where more test records were damaged than are tolerated."""
+    missing = data_index.split_of(index, config.data.test_split).records - score.records
+    if not score.stopped and missing > config.data.tolerate_damaged:
+        raise DataError(
+            f"{missing} damaged test records, data.tolerate_damaged is {config.data.tolerate_damaged}: "
+            f"'capsnet data verify {config.data.uri}' lists them"
+        )
+
+
 def score_checkpoint(
     config: RunConfig, found: Checkpoint, world: World, before_batch: Callable[[int], None] = lambda number: None
 ) -> Score:
@@ -88,4 +100,6 @@ def score_checkpoint(
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
     assign(weights_of(net), found.tensors, found.path)
     with pipeline.test_batches(config, index, world.rank, world.size) as batches:
-        return evaluate(config, make_evaluate_batch(config, net), batches, world, before_batch)
+        score = evaluate(config, make_evaluate_batch(config, net), batches, world, before_batch)
+    check_complete(config, index, score)
+    return score

@@ -351,6 +351,7 @@ class Loop:
             )
         if score.stopped:
             return self._stop_wish() or STOP_ON_REQUEST
+        evaluation.check_complete(self.config, self.index, score)
         self.score, self.evaluated_step = score, self.step
         self.best_accuracy = max(score.accuracy, self.best_accuracy or 0.0)
         epoch = self.step / self.steps_per_epoch

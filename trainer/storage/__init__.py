@@ -13,10 +13,11 @@ from pathlib import Path
 import google_crc32c
 
 from trainer.config import StorageConfig
-from trainer.errors import StorageRefused
+from trainer.errors import StorageError, StorageRefused
 from trainer.storage import cloud, local
 from trainer.storage.cloud import SCHEME, Entry
 from trainer.storage.local import sync_folder
+from trainer.storage.retry import PassingError
 
 Location = str | os.PathLike[str]
 POLICY = StorageConfig()
@@ -74,13 +75,26 @@ def read_range(
     return cloud.read(str(location), entry or _entry(str(location), policy), offset, length, policy)
 
 
-def chunks(location: Location, entry: Entry, policy: StorageConfig = POLICY) -> Iterator[bytes]:
-    """The bytes of a file or object in parts, as they come. Their checksum is the caller's to compare."""
+def chunks(
+    location: Location, entry: Entry, offset: int = 0, length: int | None = None, policy: StorageConfig = POLICY
+) -> Iterator[bytes]:
+    """Bytes of a file or object in parts, as they come, fewer where it ends before.
+
+    Raises:
+        StorageError: the whole object came with another checksum than ``entry`` says. That is known only after its
+            last part was given: who cannot take parts back compares for himself.
+    """
+    stop = entry.bytes if length is None else min(entry.bytes, offset + length)
     if is_cloud(location):
-        yield from cloud.chunks(str(location), entry._replace(crc32c=None), 0, entry.bytes, policy)
+        try:
+            yield from cloud.chunks(str(location), entry, offset, max(0, stop - offset), policy)
+        except PassingError as error:
+            raise StorageError(f"{location}: {error}; read it again") from None
         return
     with open(location, "rb") as file:
-        while part := file.read(cloud.CHUNK_BYTES):
+        file.seek(offset)
+        while offset < stop and (part := file.read(min(cloud.CHUNK_BYTES, stop - offset))):
+            offset += len(part)
             yield part
 
 

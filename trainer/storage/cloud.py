@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 SCHEME = "gs://"
 EMULATOR = "STORAGE_EMULATOR_HOST"
+KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 CHUNK_BYTES = 2**20
 RESUMABLE_BYTES = 8 * 2**20
 CONNECT_SECONDS = 10.0
@@ -45,7 +46,8 @@ class _Connection(NamedTuple):
 
 
 _connections: dict[tuple[int, str], _Connection] = {}
-_connecting = threading.Lock()
+_connecting = threading.RLock()
+os.register_at_fork(before=_connecting.acquire, after_in_parent=_connecting.release, after_in_child=_connecting.release)
 
 
 def split(location: str) -> tuple[str, str]:
@@ -135,6 +137,9 @@ def _open(location: str, entry: Entry, at: int, stop: int, policy: StorageConfig
             raise _Refusal(412, "another generation came")
         if status != 206 and not (at == 0 and stop == entry.bytes):
             raise PassingError(f"status {status} instead of 206 for a part of the object")
+        place = response.headers.get("Content-Range", "")
+        if status == 206 and not place.startswith(f"bytes {at}-{stop - 1}/"):
+            raise PassingError(f"other bytes came than were asked for (Content-Range {place or 'missing'})")
         left = stop - at
         try:
             for chunk in response.iter_content(CHUNK_BYTES):
@@ -169,7 +174,8 @@ def write(location: str, data: bytes | Path, policy: StorageConfig, *, replace: 
             if (now.bytes, now.crc32c) == (size, checksum):
                 return  # an earlier attempt that seemed to have failed
             raise ObjectChanged(f"{location}: written by somebody else; name another place or remove it first")
-        _translated(lambda: _upload(location, data, size, checksum, generation, policy), location, CREATE)
+        expected = now.generation if now is not None else 0  # a damaged attempt was deleted, with what it replaced
+        _translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
 
     persistently(policy, location, attempt)
 
@@ -186,8 +192,7 @@ def _upload(
         blob.upload_from_filename(str(data), content_type="application/octet-stream", **rules)
     else:
         blob.upload_from_string(data, content_type="application/octet-stream", **rules)
-    blob.reload(timeout=_timeout(policy), retry=None)
-    if _entry(blob)[:2] != (size, checksum):
+    if _entry(blob)[:2] != (size, checksum):  # as the answer says; another writer's object is not touched
         blob.delete(timeout=_timeout(policy), retry=None, if_generation_match=blob.generation)
         raise PassingError("what the server stored does not have the checksum of what was sent")
 
@@ -251,7 +256,10 @@ def _connect() -> _Connection:
             credentials, project = google.auth.default()
             client = storage.Client(credentials=credentials, project=project or "none")
             identity = getattr(credentials, "service_account_email", None) or "the default credentials"
-        except DefaultCredentialsError:
+        except DefaultCredentialsError as error:
+            if path := os.environ.get(KEY_FILE):  # asked for, so anonymous access would hide the mistake
+                reason = " ".join(str(error).split())[:120]
+                raise StorageRefused(f"{KEY_FILE}={path}: no usable credentials ({reason}); mend or unset it") from None
             client, identity = storage.Client.create_anonymous_client(), "anonymous (no credentials were found)"
     adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64)
     for scheme in ("https://", "http://"):
@@ -289,16 +297,24 @@ def _one_try(attempt: Callable[[], T], location: str, permission: str) -> T:
     import requests
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError
+    from google.cloud.storage.exceptions import DataCorruption
 
     try:
         return attempt()
     except _Refusal as error:
         raise _meaning(error.status, str(error), location, permission, error.wait_seconds) from None
     except GoogleAPICallError as error:
-        raise _meaning(int(error.code or 0), error.message, location, permission) from None
+        headers = getattr(error.response, "headers", None) or {}
+        wait_seconds = _asked_to_wait(headers.get("Retry-After", ""))
+        raise _meaning(int(error.code or 0), error.message, location, permission, wait_seconds) from None
+    except DataCorruption:
+        raise PassingError("what the server stored does not have the checksum of what was sent") from None
     except (requests.RequestException, TransportError, ConnectionError, TimeoutError) as error:
         raise PassingError(f"no connection ({type(error).__name__})") from None
-    except GoogleAuthError as error:  # what the session makes of a 401 that new credentials did not mend
+    except GoogleAuthError as error:
+        if error.retryable:
+            raise PassingError("the credentials could not be renewed") from None
+        # what the session makes of a 401 that new credentials did not mend
         raise _meaning(401, str(error), location, permission) from None
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.unit.data.small_sets import SmallSet
 from trainer.data.index import Shard
-from trainer.data.records import Served, in_batches, read_block
+from trainer.data.records import Served, in_batches, read_block, salvage_block
 from trainer.data.source import Source
 from trainer.errors import DataError
 
@@ -98,3 +98,18 @@ def test_batches_cross_the_borders_of_windows() -> None:
     stream = (Served(records, np.array(ids), np.ones(len(ids), bool)) for records, ids in windows)
     batches = [(b"".join(records), ids.tolist()) for records, ids, _ in in_batches(stream, 3)]
     assert batches == [(b"012", [0, 1, 2]), (b"345", [3, 4, 5]), (b"67", [6, 7])]
+
+
+@pytest.mark.parametrize(("offset", "record"), [(0, 5), (9, 4), (12, 6), (80, 7), (-1, 5)])
+def test_salvage_loses_only_the_damaged_record(small_set: MakeSet, offset: int, record: int) -> None:
+    made = small_set()
+    before = read_block(source_of(made), 0, 1)
+    starts, path = record_starts(made), made.folder / first_shard(made).file
+    data = bytearray(path.read_bytes())
+    data[(starts[record] if offset >= 0 else starts[record + 1]) + offset] ^= 16
+    path.write_bytes(data)
+    after = salvage_block(source_of(made), 0, 1)
+    assert isinstance(after[record - 4], str)
+    assert [one for n, one in enumerate(after) if n != record - 4] == [
+        one for n, one in enumerate(before) if n != record - 4
+    ]

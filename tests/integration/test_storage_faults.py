@@ -1,0 +1,71 @@
+"""Faults of Cloud Storage beyond those of test_storage.py: chunks, replacing, lost answers, credentials."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gcs.proxy import Fault
+from tests.integration.conftest import Bucket
+from trainer import storage
+from trainer.config import StorageConfig
+from trainer.errors import StorageError
+
+QUICK = StorageConfig(deadline_seconds=5, first_wait_seconds=0.01, longest_wait_seconds=0.05, stall_seconds=0.5)
+DATA = os.urandom(3_000_001)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, None), (5, None), (7, 1_500_000), (3_000_000, 9), (0, 0), (10**7, 1)]
+)
+@pytest.mark.parametrize("kind", ["cut", "reset", "refuse"])
+def test_chunks_are_a_slice(bucket: Bucket, tmp_path: Path, kind: str, offset: int, length: int | None) -> None:
+    bucket.put("a", DATA)
+    (tmp_path / "a").write_bytes(DATA)
+    bucket.proxy.faults.append(Fault(kind))
+    wanted = DATA[offset : None if length is None else offset + length]
+    for folder in (bucket.uri, tmp_path):
+        entry = storage.listing(folder, QUICK)["a"]
+        assert b"".join(storage.chunks(storage.join(folder, "a"), entry, offset, length, QUICK)) == wanted
+
+
+def test_chunks_of_a_whole_object_say_that_they_were_damaged(bucket: Bucket) -> None:
+    bucket.put("a", DATA)
+    entry = storage.listing(bucket.uri, QUICK)["a"]
+    bucket.proxy.faults.append(Fault("flip"))
+    with pytest.raises(StorageError, match="checksum"):
+        list(storage.chunks(f"{bucket.uri}/a", entry, policy=QUICK))
+
+
+@pytest.mark.parametrize("size", [1000, 20_000_000])
+def test_an_object_is_replaced_though_answers_are_lost(bucket: Bucket, size: int) -> None:
+    data = os.urandom(size)
+    bucket.put("a", DATA)
+    bucket.proxy.faults.append(Fault("reset", where="^(POST|PUT) ", times=2, every=2))
+    bucket.proxy.faults.append(Fault("reset", where="^(POST|PUT) ", times=1))
+    storage.atomic_write(f"{bucket.uri}/a", data, QUICK)
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == data
+
+
+def test_an_object_that_vanishes_while_it_is_replaced_is_written(bucket: Bucket) -> None:
+    bucket.put("a", DATA)
+
+    def vanish() -> None:
+        storage.delete(f"{bucket.uri}/a", QUICK)
+        raise ConnectionError  # and the connection ends without an answer
+
+    bucket.proxy.faults.append(Fault("act", where="^POST ", action=vanish))
+    storage.atomic_write(f"{bucket.uri}/a", b"new", QUICK)
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == b"new"
+
+
+def test_credentials_that_were_asked_for_are_not_done_without(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "STORAGE_EMULATOR_HOST"}
+    environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(tmp_path / "none.json")
+    program = "from trainer import storage\nstorage.listing('gs://b/a')"
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert "StorageRefused: GOOGLE_APPLICATION_CREDENTIALS=" in ended.stderr
