@@ -57,8 +57,9 @@ format: $(TESTING) ## mend what lint can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(INSTALLED) $(HOROVOD) ## table of speeds, as ratios within one run
-	@exec $(BIN)/python -m trainer.bench $(ARGS)
+bench: $(TESTING) $(HOROVOD) ## table of speeds, as ratios within one run
+	@$(BIN)/python -m trainer.bench $(ARGS)
+	@$(BIN)/python -m tools.bench_data
 
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)

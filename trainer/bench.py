@@ -82,8 +82,8 @@ RATIOS = [
 ]
 
 
-def images_per_second(cell: Cell, folder: Path) -> float:
-    """Runs a cell. Raises RuntimeError with what it printed where it fails."""
+def images_per_second(cell: Cell, folder: Path, records: int | None = None) -> float:
+    """Runs a cell on a set of so many records. Raises RuntimeError with what it printed where it fails."""
     config = configs.load(cell.recipe)
     batch = int(cell.fields.get("train.global_batch_size", config.train.global_batch_size))
     fields = {
@@ -94,20 +94,20 @@ def images_per_second(cell: Cell, folder: Path) -> float:
     }
     run = folder / f"{time.monotonic_ns()}"
     command = [sys.executable, "-m", "trainer", "launch", "--ranks", str(cell.ranks), "train", cell.recipe]
-    command += ["--run", str(run), f"--train.epochs={_epochs(cell, batch)}"]
+    command += ["--run", str(run), f"--train.epochs={_epochs(cell, batch, records)}"]
     command += [f"--{name}={value}" for name, value in fields.items()]
     environment = {**os.environ, **({ENV_HOROVOD: "1"} if cell.horovod else {})}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{cell.name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    train = [record for record in records if record["kind"] == "train" and record["step"] >= cell.warm_up]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    train = [record for record in lines if record["kind"] == "train" and record["step"] >= cell.warm_up]
     return (train[-1]["step"] - train[0]["step"]) * batch / (train[-1]["seconds"] - train[0]["seconds"])
 
 
-def _epochs(cell: Cell, batch: int) -> float:
+def _epochs(cell: Cell, batch: int, records: int | None) -> float:
     """The length in epochs that gives the steps: the sets here have 10,000 or RANDOM_RECORDS records."""
-    records = 10_000 if "data.uri" not in cell.fields else RANDOM_RECORDS
+    records = records or (10_000 if "data.uri" not in cell.fields else RANDOM_RECORDS)
     lanes = configs.load(cell.recipe).data.lanes
     per_epoch = (records // lanes) // (batch // lanes)
     return cell.steps / per_epoch

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -59,12 +59,12 @@ class PieceCache:
         self._path(key, PIECE).unlink(missing_ok=True)
 
     def fetch(
-        self, key: str, size: int, fill: Callable[[], bytes], next_use: Callable[[str], float], mine: float
+        self, key: str, size: int, fill: Callable[[], Iterable[bytes]], next_use: Callable[[str], float], mine: float
     ) -> Got:
         """Sees to it that a piece is there, if there is room, without fetching anything twice.
 
         Args:
-            fill: gives the ``size`` bytes; called at most once.
+            fill: gives the ``size`` bytes in parts; called at most once.
             next_use: when another piece will be needed; what is needed last is dropped first, and nothing that is
                 needed as soon as ``mine`` or sooner.
 
@@ -81,10 +81,14 @@ class PieceCache:
         if descriptor is None:
             return Got.FULL
         try:
-            data = memoryview(fill())
             written = 0
-            while written < size:
-                written += os.pwrite(descriptor, data[written:], written)
+            for part_of_it in fill():
+                data = memoryview(part_of_it)
+                while data:
+                    count = os.pwrite(descriptor, data, written)
+                    data, written = data[count:], written + count
+            if written != size:
+                raise ValueError(f"{written} bytes came for a piece of {size}")
             with self._locked():  # whoever adds up lengths must not miss it between two names
                 os.rename(part, self._path(key, PIECE))
         except BaseException:

@@ -9,13 +9,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer import storage
 from trainer.config import RunConfig, StorageConfig
 from trainer.data.cache import Got, PieceCache
-from trainer.data.index import Index, Shard, Split, listed_shards, shards_of
+from trainer.data.index import Index, Split, listed_shards, shards_of
 from trainer.data.pieces import NEVER, Piece, Pieces, Planned
 from trainer.errors import CapsnetError, DataError
 
@@ -104,7 +105,7 @@ class BucketSource(Source):
                 return data
             log.warning("%s: a damaged copy in %s is fetched again", self.path(shard), self._policy.cache_dir)
             self._the_cache.forget(self._pieces.key(piece))
-        data = self._verified(Piece(shard, number, number + 1, offset, block.bytes))
+        data = self._direct(Piece(shard, number, number + 1, offset, block.bytes))
         self.traffic.add("direct", len(data))
         return data
 
@@ -128,14 +129,16 @@ class BucketSource(Source):
         return data
 
     def _fetch(self, piece: Piece, step: float) -> Got:
-        def fill() -> bytes:
-            data = self._verified(piece)
-            self.traffic.add("fetched", len(data))
-            return data
+        def fill() -> Iterator[bytes]:
+            yield from self._verified(piece)
+            self.traffic.add("fetched", piece.bytes)
 
         def next_use(key: str) -> float:
             return self._next_use(key, self.now)
 
+        for _ in range(ATTEMPTS - 1):
+            with suppress(_DamagedError):
+                return self._the_cache.fetch(self._pieces.key(piece), piece.bytes, fill, next_use, step)
         return self._the_cache.fetch(self._pieces.key(piece), piece.bytes, fill, next_use, step)
 
     def _fill_ahead(self) -> None:
@@ -155,29 +158,39 @@ class BucketSource(Source):
                     break
                 self._closed.wait(PATIENCE_SECONDS)
 
-    def _verified(self, piece: Piece) -> bytes:
-        """The bytes of a piece from the bucket. Raises DataError where they never have the index's checksums."""
+    def _direct(self, piece: Piece) -> bytes:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(_DamagedError):
+                return b"".join(self._verified(piece))
+        return b"".join(self._verified(piece))
+
+    def _verified(self, piece: Piece) -> Iterator[bytes]:
+        """The bytes of a piece from the bucket, each block compared as it ends. Raises _DamagedError."""
         shard, path = self.split.shards[piece.shard], self.path(piece.shard)
-        entry = self._entries[shard.file]
-        for _ in range(ATTEMPTS):
-            data = storage.read_range(path, piece.offset, piece.bytes, self._policy, entry)
-            if _matches(data, shard, piece):
-                return data
-            log.warning("%s: bytes from %d on came damaged, reading them again", path, piece.offset)
-        first = shard.first_records()[piece.first]
-        raise DataError(
-            f"{path}: records from {first} on: what comes does not have the checksum of the index, {ATTEMPTS} times; "
-            "copy or prepare the data set again"
-        )
+        parts = storage.chunks(path, self._entries[shard.file], piece.offset, piece.bytes, self._policy)
+        number, checksum, left = piece.first, storage.Checksum(), shard.blocks[piece.first].bytes
+        for part in parts:
+            at = 0
+            while at < len(part):
+                of_block = part[at : at + left]  # no copy where the part lies within the block
+                checksum.update(of_block)
+                at, left = at + len(of_block), left - len(of_block)
+                if left:
+                    continue
+                if checksum.value != shard.blocks[number].crc32c:
+                    log.warning("%s: block %d came damaged", path, number)
+                    raise _DamagedError(
+                        f"{path}: records from {shard.first_records()[number]} on: what comes does not have the "
+                        f"checksum of the index, {ATTEMPTS} times; copy or prepare the data set again"
+                    )
+                number += 1
+                if number < piece.stop:
+                    checksum, left = storage.Checksum(), shard.blocks[number].bytes
+            yield part
 
 
-def _matches(data: bytes, shard: Shard, piece: Piece) -> bool:
-    at, view = 0, memoryview(data)
-    for block in shard.blocks[piece.first : piece.stop]:
-        if storage.crc32c(bytes(view[at : at + block.bytes])) != block.crc32c:
-            return False
-        at += block.bytes
-    return at == len(data)
+class _DamagedError(DataError):
+    """Bytes that are not those of the index; they may have been damaged on the way."""
 
 
 def cache_folder(policy: StorageConfig) -> Path:

@@ -23,6 +23,7 @@ Location = str | os.PathLike[str]
 POLICY = StorageConfig()
 
 __all__ = [
+    "Checksum",
     "Entry",
     "Location",
     "atomic_write",
@@ -135,6 +136,20 @@ def make_folder(location: Location) -> None:
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) as an unsigned integer, the checksum of Cloud Storage and of TFRecord."""
     return int(google_crc32c.value(data))
+
+
+class Checksum:
+    """A CRC-32C of bytes as they come."""
+
+    def __init__(self) -> None:
+        self._checksum = google_crc32c.Checksum()
+
+    def update(self, data: bytes) -> None:
+        self._checksum.update(data)
+
+    @property
+    def value(self) -> int:
+        return int.from_bytes(self._checksum.digest(), "big")
 
 
 def _entry(location: str, policy: StorageConfig) -> Entry:

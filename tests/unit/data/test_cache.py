@@ -25,7 +25,7 @@ def content(key: str) -> bytes:
 
 
 def fetched(cache: PieceCache, key: str, use: float = 0, mine: float = -1) -> Got:
-    return cache.fetch(key, SIZE, lambda: content(key), lambda _: use, mine)
+    return cache.fetch(key, SIZE, lambda: [content(key)], lambda _: use, mine)
 
 
 def held(folder: Path) -> int:
@@ -47,7 +47,7 @@ def test_what_is_needed_last_goes_first(tmp_path: Path) -> None:
     uses = {"a": 5.0, "b": NEVER, "c": 7.0, "d": 6.0}
 
     def fetch(key: str) -> Got:
-        return cache.fetch(key, SIZE, lambda: content(key), uses.__getitem__, uses[key])
+        return cache.fetch(key, SIZE, lambda: [content(key)], uses.__getitem__, uses[key])
 
     def names() -> set[str]:
         return {path.stem for path in tmp_path.glob("*.piece")}
@@ -66,14 +66,14 @@ def test_nothing_is_dropped_for_what_does_not_fit_anyway(tmp_path: Path) -> None
     cache = PieceCache(tmp_path, 3 * SIZE)
     for key in "abc":
         fetched(cache, key)
-    assert cache.fetch("big", 4 * SIZE, lambda: b"", lambda _: NEVER, 0) is Got.FULL
+    assert cache.fetch("big", 4 * SIZE, list, lambda _: NEVER, 0) is Got.FULL
     assert len(list(tmp_path.glob("*.piece"))) == 3
 
 
 def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path) -> None:
     cache = PieceCache(tmp_path, 10 * SIZE)
 
-    def fail() -> bytes:
+    def fail() -> list[bytes]:
         raise OSError("no network")
 
     with pytest.raises(OSError, match="no network"):
@@ -86,10 +86,10 @@ def test_two_threads_fetch_once(tmp_path: Path) -> None:
     cache = PieceCache(tmp_path, 10 * SIZE)
     inside, go_on = threading.Event(), threading.Event()
 
-    def slow() -> bytes:
+    def slow() -> list[bytes]:
         inside.set()
         go_on.wait()
-        return content("a")
+        return [content("a")]
 
     thread = threading.Thread(target=lambda: cache.fetch("a", SIZE, slow, lambda _: 0, 0))
     thread.start()
@@ -103,7 +103,7 @@ def test_two_threads_fetch_once(tmp_path: Path) -> None:
 
 
 def _hang(folder: Path, key: str) -> None:
-    PieceCache(folder, 3 * SIZE).fetch(key, SIZE, lambda: time.sleep(1000) or b"", lambda _: 0, 0)
+    PieceCache(folder, 3 * SIZE).fetch(key, SIZE, lambda: time.sleep(1000) or [], lambda _: 0, 0)
 
 
 def test_a_killed_fetch_is_swept_up(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def _use(folder: Path, seed: int, log: Path, rounds: int) -> None:
     cache, choose = PieceCache(folder, 10 * SIZE), random.Random(seed)
     for _ in range(rounds):
         key = f"k{choose.randrange(30)}"
-        got = cache.fetch(key, SIZE, lambda key=key: content(key), lambda _: choose.random(), 0.0)  # type: ignore[misc]
+        got = cache.fetch(key, SIZE, lambda key=key: [content(key)], lambda _: choose.random(), 0.0)  # type: ignore[misc]
         assert got in (Got.READY, Got.BUSY, Got.FULL)
         data = cache.read(key, 0, SIZE)
         assert data in (None, content(key))
