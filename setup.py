@@ -21,6 +21,7 @@ setup(
         "psutil==7.2.2",  # the supervisor finds and ends every process of a run
         "pydantic==2.14.3",  # the configuration: frozen, validated, errors that name the field
         "safetensors==0.8.0",  # tensors of checkpoints: a plain, documented file, read without TensorFlow
+        "scipy==1.14.1",  # reads meta.mat of the ImageNet devkit; a release that takes NumPy 2.0 and Python 3.11
         "setuptools==80.9.0",  # TensorBoard 2.18 imports pkg_resources at run time, which 81 removed
         "tensorboard==2.18.0",  # of TensorFlow 2.18
     ],

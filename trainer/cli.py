@@ -5,38 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from pydantic import ByteSize
 
+from trainer import cli_data, configs
 from trainer import config as configuration
-from trainer import configs
-from trainer.errors import EXIT_DONE, EXIT_MEANINGS, CapsnetError, ConfigError
+from trainer.errors import EXIT_DONE, CapsnetError, ConfigError
+from trainer.parsing import EXIT_CODES, Help, Parser, add
 from trainer.plan import Command
-
-EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
-WIDE = 32
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors are one line and exit code 2, as for every other wrong input."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see '{self.prog} --help'")
-
-
-class Help(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=WIDE, width=min(100, _columns()))
-
-
-def _columns() -> int:
-    try:
-        return int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
-    except (OSError, ValueError):
-        return 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +61,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
         "  capsnet recipes                      what there is to train\n"
         "  capsnet train                        train the default recipe\n"
         "  capsnet launch --ranks 2 train       the same on two processes over Horovod\n"
+        "  capsnet data prepare --help          make shards of CIFAR-10, ImageNet or your own images\n"
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -89,25 +69,13 @@ def _parser(arguments: Sequence[str]) -> Parser:
     _add_evaluate(commands)
     _add_export(commands)
     _add_recipes(commands)
+    cli_data.add_data(commands)
     _add_launch(commands)
     return parser
 
 
-def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str = "") -> Parser:
-    parser: Parser = commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog=epilog,
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run_command=run)
-    return parser
-
-
 def _add_train(commands: Any, arguments: Sequence[str]) -> None:
-    parser = _add(
+    parser = add(
         commands,
         "train",
         _train,
@@ -187,7 +155,7 @@ def _shown(value: Any) -> str:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _add(
+    parser = add(
         commands,
         "evaluate",
         _evaluate,
@@ -201,7 +169,7 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = _add(
+    parser = add(
         commands,
         "export",
         _export,
@@ -219,11 +187,11 @@ def _add_checkpoint(parser: Parser) -> None:
 
 
 def _add_recipes(commands: Any) -> None:
-    _add(commands, "recipes", _recipes, "list the recipes with the hardware, time and score that each claims")
+    add(commands, "recipes", _recipes, "list the recipes with the hardware, time and score that each claims")
 
 
 def _add_launch(commands: Any) -> None:
-    parser = _add(
+    parser = add(
         commands,
         "launch",
         _launch,

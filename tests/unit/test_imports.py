@@ -21,6 +21,8 @@ ORDER = [
     {"loop"},
     {"library", "bench", "rank"},
     {"export"},
+    {"parsing"},
+    {"cli_data"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -35,6 +37,8 @@ WITHOUT_TENSORFLOW = {
     "plan",
     "cli",
     "hints",
+    "parsing",
+    "cli_data",
 }
 ONLY_IMPORTER = {
     "horovod": {"distributed"},

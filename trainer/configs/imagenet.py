@@ -41,7 +41,7 @@ def config() -> c.RunConfig:
         ),
         data=c.DataConfig(
             uri="data/imagenet",
-            test_split="validation",
+            test_split="val",
             shuffle_window=4096,
             augment=c.AugmentConfig(resize="random_resized_crop", flip=True),
         ),

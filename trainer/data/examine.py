@@ -15,23 +15,32 @@ HEIGHT, WIDTH = "image/height", "image/width"
 
 @dataclass(frozen=True)
 class Examiner:
-    """``shape`` gives (height, width, channels) of an encoded image, or a string that says why not."""
+    """``shape`` gives (height, width, channels) of an encoded image, or a string that says why not; ``parse`` whether
+    TensorFlow takes all of some records as Examples."""
 
     index: Index
-    parse: Callable[[bytes], bool]
+    parse: Callable[[list[Any]], bool]
     shape: Callable[[bytes], tuple[int, int, int] | str]
 
-    def fault(self, serialized: bytes, labels: Counter[int]) -> str:
-        """What is wrong with a record, or an empty string; counts its label, from 0, where that can be told."""
+    def faults(self, records: list[bytes | str], labels: Counter[int]) -> list[str]:
+        """What is wrong with each record, or an empty string; counts labels, from 0, where they can be told.
+
+        A record that is a str is one that could not be read, and why.
+        """
+        examples = [_decoded(record) for record in records]
+        good = [record for record, example in zip(records, examples, strict=True) if isinstance(example, dict)]
+        parsed = self.parse(good)
+        return [
+            self._fault(record, example, labels, parsed) if isinstance(example, dict) else example
+            for record, example in zip(records, examples, strict=True)
+        ]
+
+    def _fault(self, record: Any, example: dict[str, list[Value]], labels: Counter[int], parsed: bool) -> str:
         layout = self.index.layout
-        try:
-            example = decode_example(serialized)
-        except ValueError as error:
-            return f"not a tf.train.Example ({error})"
         reason = _not_one(example, layout.label, int) or _not_one(example, layout.image, bytes)
         if reason:
             return reason
-        if not self.parse(serialized):
+        if not parsed and not self.parse([record]):
             return "not a tf.train.Example for TensorFlow"
         label: Any = example[layout.label][0]
         image: Any = example[layout.image][0]
@@ -63,10 +72,10 @@ def examiner_of(index: Index) -> Examiner:
     layout, channels = index.layout, index.image.channels
     keys = {layout.image: tf.io.FixedLenFeature((), tf.string), layout.label: tf.io.FixedLenFeature((), tf.int64)}
 
-    def parse(serialized: bytes) -> bool:
+    def parse(serialized: list[Any]) -> bool:
         try:
-            tf.io.parse_single_example(serialized, keys)
-        except tf.errors.OpError:
+            tf.io.parse_example(tf.constant(serialized, tf.string), keys)
+        except (tf.errors.OpError, UnicodeDecodeError):  # its message quotes the record, whatever that is
             return False
         return True
 
@@ -80,6 +89,16 @@ def examiner_of(index: Index) -> Examiner:
         return height, width, found
 
     return Examiner(index, parse, shape)
+
+
+def _decoded(record: bytes | str) -> dict[str, list[Value]] | str:
+    """The Example, or why there is none."""
+    if isinstance(record, str):
+        return record
+    try:
+        return decode_example(record)
+    except ValueError as error:
+        return f"not a tf.train.Example ({error})"
 
 
 def _not_one(example: dict[str, list[Value]], key: str, kind: type) -> str:

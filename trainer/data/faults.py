@@ -40,7 +40,7 @@ def _of_record(serialized: bytes, draws_D: NDArray[np.float64], reading: Reading
     keys = {layout.image: tf.io.VarLenFeature(tf.string), layout.label: tf.io.VarLenFeature(tf.int64)}
     try:
         features = tf.io.parse_single_example(serialized, keys)
-    except tf.errors.OpError:
+    except (tf.errors.OpError, UnicodeDecodeError):  # whose message quotes the record
         return f"not a tf.train.Example with {layout.image} and {layout.label}"
     images, labels = features[layout.image].values.numpy(), features[layout.label].values.numpy()
     if len(images) != 1 or len(labels) != 1:
@@ -52,7 +52,7 @@ def _of_record(serialized: bytes, draws_D: NDArray[np.float64], reading: Reading
         height, width, _ = tf.io.decode_png(images[0], channels=config.model.channels).shape
     except tf.errors.OpError as error:
         return f"not an image ({str(error.message).splitlines()[0][:80]})"
-    wrong = of_size(height, width, config.model.image_size, config.data.augment.resize)
+    wrong = of_size(height, width, config.source_size, config.data.augment.resize)
     if wrong:
         return wrong
     try:

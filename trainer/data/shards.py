@@ -153,20 +153,20 @@ def write_shard(path: Path, records: Iterable[Record], classes: int, block_recor
         class_records[record.label] += 1
     if not framed:
         raise DataError(f"{path}: would hold no records; write fewer shards")
+    whole, shard = laid_out(path.name, framed, block_records)
+    storage.atomic_write(path, whole)
+    return Written(shard, tuple(class_records), merged(seen))
+
+
+def laid_out(file: str, framed: list[bytes], block_records: int = BLOCK_RECORDS) -> tuple[bytes, Shard]:
+    """(bytes of a shard, its entry in the index) for framed records."""
     groups = [framed[at : at + block_records] for at in range(0, len(framed), block_records)]
     joined = [b"".join(group) for group in groups]
     whole = b"".join(joined)
-    storage.atomic_write(path, whole)
-    shard = Shard(
-        file=path.name,
-        records=len(framed),
-        bytes=len(whole),
-        crc32c=storage.crc32c(whole),
-        blocks=tuple(
-            Block(len(group), len(data), storage.crc32c(data)) for group, data in zip(groups, joined, strict=True)
-        ),
+    blocks = [Block(len(group), len(data), storage.crc32c(data)) for group, data in zip(groups, joined, strict=True)]
+    return whole, Shard(
+        file=file, records=len(framed), bytes=len(whole), crc32c=storage.crc32c(whole), blocks=tuple(blocks)
     )
-    return Written(shard, tuple(class_records), merged(seen))
 
 
 def _look_at(record: Record) -> tuple[str, Pixels]:

@@ -135,9 +135,9 @@ def _shard(split: Split, number: int, work: Work) -> Found:
             if work.stopped:
                 break
             checksum = joined_crc(checksum, storage.crc32c(data), len(data))
-            for record, one in enumerate(_records(_Held(work.folder, split, data), number, block), first):
-                fault = one if isinstance(one, str) else work.examiner.fault(one, found.labels)
-                found.records += not isinstance(one, str)
+            records = _records(_Held(work.folder, split, data), number, block)
+            found.records += sum(isinstance(one, bytes) for one in records)
+            for record, fault in enumerate(work.examiner.faults(records, found.labels), first):
                 if fault:
                     _note(wrong, record, fault)
             work.add(shard.blocks[block].records)

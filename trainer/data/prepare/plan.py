@@ -58,7 +58,7 @@ def made(found: Found, request: Request) -> Plan:
         for number in range(count):
             part = shuffled[len(items) * number // count : len(items) * (number + 1) // count]
             jobs.append(Job(split, f"{split}-{number:05d}-of-{count:05d}.tfrecord", part))
-            digest.update(repr([(jobs[-1].file, [(i.name, i.label, i.bytes, i.crc32) for i in part])]).encode())
+            digest.update(repr([(jobs[-1].file, [(i.name, i.label, i.length, i.crc32) for i in part])]).encode())
     return Plan(found, tuple(jobs), digest.hexdigest()[:16], notes)
 
 
@@ -69,7 +69,7 @@ def permutation(count: int, seed: int, purpose: int, key: str) -> list[int]:
 
 
 def _shards(split: str, items: list[Item]) -> int:
-    wanted = -(-sum(item.bytes for item in items) // SHARD_BYTES)
+    wanted = -(-sum(item.length for item in items) // SHARD_BYTES)
     return min(max(wanted, FEWEST.get(split, FEWEST_OTHER)), len(items))
 
 

@@ -40,7 +40,7 @@ class Item(NamedTuple):
     label: int
     path: str
     offset: int
-    bytes: int
+    length: int
     how: str = FILE
     unpacked: int = 0
     crc32: int = 0
@@ -54,12 +54,12 @@ class Item(NamedTuple):
         if self.how == ZIPPED:
             header = storage.read_range(self.path, at, ZIP_HEADER_BYTES)
             at += ZIP_HEADER_BYTES + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        found = storage.read_range(self.path, at, self.bytes)
-        if len(found) != self.bytes:
-            raise ValueError(f"truncated, {len(found)} of {self.bytes} bytes are there")
+        found = storage.read_range(self.path, at, self.length)
+        if len(found) != self.length:
+            raise ValueError(f"truncated, {len(found)} of {self.length} bytes are there")
         if self.how != ZIPPED:
             return found
-        if self.unpacked != self.bytes:
+        if self.unpacked != self.length:
             found = _inflated(found, self.unpacked)
         if zlib.crc32(found) != self.crc32:
             raise ValueError("its checksum in the archive is wrong")

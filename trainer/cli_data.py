@@ -1,0 +1,275 @@
+"""The command ``capsnet data``: prepare, inspect and verify data sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError
+from trainer.parser import EXIT_CODES, Help, add_command
+
+SHOWN = 10
+
+IMAGENET = """\
+ImageNet, from nothing to training:
+  1. Download these from image-net.org (free account, 'ILSVRC2012' under Download) into one
+     folder, say ~/ilsvrc, and leave them packed:
+       ILSVRC2012_img_train.tar       147,897,477,120 bytes
+       ILSVRC2012_img_val.tar           6,744,924,160 bytes
+       ILSVRC2012_devkit_t12.tar.gz   about 2.5 MB: the classes of the validation images
+     (folders train/<synset>/*.JPEG and val/<synset>/*.JPEG will do instead; so will a flat
+     val/ beside the devkit)
+  2. capsnet data prepare ~/ilsvrc /data/imagenet        or gs://BUCKET/imagenet
+     Makes 1024 train and 128 val shards and index.json. Nothing is unpacked: the disk needs
+     155 GB for the shards, none where they go to a bucket. All cores decode every image once,
+     about 1,000 images/s each: 20 minutes on one core, or as long as copying 155 GB takes.
+     Interrupted, even by kill -9? The same command goes on: only shards that are missing or
+     damaged are made.
+  3. capsnet data verify /data/imagenet                  every checksum, every image decoded
+     capsnet data inspect /data/imagenet                 numbers and a contact sheet
+  4. capsnet train RECIPE --data.uri /data/imagenet --data.test_split val \\
+       --model.classes 1000 --model.channels 3 --data.augment.resize random_resized_crop
+  Classes are synset ids (n01440764, ...) in sorted order, labels 0 to 999 in that order, for
+  both splits: the other numbers in the devkit are mapped through its meta.mat.
+"""
+
+PREPARE = (
+    IMAGENET
+    + """
+other sources (the kind is recognised; --kind says it):
+  cifar10, cifar100   cifar-10-binary.tar.gz or cifar-100-binary.tar.gz as downloaded from
+                      cs.toronto.edu/~kriz (size and md5 are checked), or unpacked; lossless PNG
+  folder              <split>/<class>/<image> or <class>/<image>, or a zip of one; where there is
+                      only one split a share is held out of each class as test
+  tfrecord            TFRecords that others wrote (TFDS, Inception/TPU): only an index is made
+
+what is stored:
+  JPEG and gray or RGB PNG bytes as they are. Other images (CMYK, palette, alpha, 16 bits, a PNG
+  named .JPEG, ...) become RGB, as JPEG of quality 95 or as PNG if small: counted and listed.
+  Exif orientation is ignored, here and in training. Images that cannot be decoded are skipped
+  and listed; if they are more than --bad-share, the command fails. Mean and deviation are taken
+  over all images up to 128x128 pixels and one in 16 of the others.
+  The same source and seed give the same bytes at any number of workers.
+
+"""
+    + EXIT_CODES
+)
+
+
+def add(commands: Any) -> None:
+    """Adds the command with its subcommands."""
+    parser = commands.add_parser(
+        "data",
+        help="prepare, inspect and verify data sets",
+        description="Turn images as people have them into shards, in a folder or a bucket, and check them.",
+        epilog=IMAGENET + "\n'capsnet data prepare --help' tells of other sources and all options.",
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run_command=lambda _: parser.print_help() or EXIT_DONE)
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_prepare(subcommands)
+    inspect = add_command(
+        subcommands, "inspect", _inspect, "show index, class balance and a contact sheet of a data set"
+    )
+    inspect.add_argument("uri", metavar="URI", help="folder or gs://bucket/prefix")
+    inspect.add_argument("--sheet", type=Path, metavar="PNG", help="contact sheet (default: NAME-contact.png)")
+    verify = add_command(
+        subcommands,
+        "verify",
+        _verify,
+        "check every checksum and decode every record of a data set; exit 1 when anything is wrong",
+    )
+    verify.add_argument("uri", metavar="URI", help="folder or gs://bucket/prefix")
+    _add_workers(verify)
+
+
+def _add_prepare(commands: Any) -> None:
+    parser = add_command(commands, "prepare", _prepare, "write a data set as shards with an index", PREPARE)
+    option = parser.add_argument
+    option("source", type=Path, metavar="SOURCE", help="archive, zip or folder")
+    option("destination", metavar="DESTINATION", help="folder or gs://bucket/prefix, empty or holding a part of this")
+    option("--kind", choices=("auto", "cifar10", "cifar100", "imagenet", "folder", "tfrecord"), default="auto")
+    option("--name", default="", help="of the data set (default: that of the source)")
+    option("--licence", default="", metavar="TEXT", help="of the images (default: what is known of the source)")
+    option("--seed", type=int, default=0, metavar="N", help="of the shuffle and the held-out share (default: 0)")
+    option("--shards", default="", metavar="SPLIT=N,...", help="as train=16,test=4 (default: about 128 MiB each)")
+    option("--held-out", type=float, default=0.1, metavar="X", help="share held out as test (default: 0.1)")
+    option("--bad-share", type=float, default=0.001, metavar="X", help="tolerated undecodable share (default: 0.001)")
+    option("--names", type=Path, metavar="FILE", help="lines 'CLASS human name', as LOC_synset_mapping.txt")
+    _add_workers(parser)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="parallel jobs (default: all cores)"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
+    return int(text)
+
+
+def _shards(text: str) -> dict[str, int]:
+    shards: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        split, _, count = part.partition("=")
+        if not split or not count.isdigit() or int(count) < 1:
+            raise ConfigError(f"--shards {part}: give SPLIT=N, as train=16,test=4")
+        shards[split] = int(count)
+    return shards
+
+
+class _Reporter:
+    """Progress with the time that is left, counted from what this call did."""
+
+    def __init__(self, unit: str) -> None:
+        from trainer.progress import Progress
+
+        self._unit, self._progress, self._start = unit, Progress(0, 10.0, quiet=False), 0.0
+        self._first = 0
+        self._due = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        from trainer.progress import clock, terminal_columns
+
+        now = time.monotonic()
+        if not self._start:
+            self._start, self._first = now, done
+        if now < self._due and done < total:
+            return
+        self._due = now + (0.2 if terminal_columns() else 10.0)
+        rate = (done - self._first) / (now - self._start) if now > self._start else 0.0
+        eta = (total - done) / rate if rate else float("inf")
+        share = done / total if total else 1.0
+        self._progress.text(
+            f"{done:,} of {total:,} {self._unit} ({share:.0%})  {rate:,.0f} {self._unit}/s  ETA {clock(eta)}"
+        )
+
+    def end(self) -> None:
+        self._progress.end_line()
+
+
+def _prepare(parsed: argparse.Namespace) -> int:
+    from trainer.data.index import folder_of
+    from trainer.data.prepare import run
+    from trainer.data.prepare.request import Request
+    from trainer.data.prepare.seen import ODDITIES
+
+    if parsed.seed < 0:
+        raise ConfigError(f"--seed {parsed.seed}: give 0 or more")
+    command = _command(parsed)
+    cloud = str(parsed.source).startswith("gs:/")
+    kind = parsed.kind
+    if kind == "auto" and not cloud and parsed.source.exists():
+        kind = run.kind_of(parsed.source)
+    if kind == "tfrecord" or (cloud and kind == "auto"):
+        return _foreign(parsed, command)
+    request = Request(
+        source=parsed.source,
+        destination=folder_of(parsed.destination),
+        kind=kind,
+        name=parsed.name,
+        licence=parsed.licence,
+        command=command,
+        seed=parsed.seed,
+        shards=_shards(parsed.shards),
+        held_out=parsed.held_out,
+        bad_share=parsed.bad_share,
+        workers=parsed.workers,
+        names=parsed.names,
+    )
+    report = _Reporter("images")
+    try:
+        done = run.prepare(request, report)
+    finally:
+        report.end()
+    if not done.made:
+        print(f"{parsed.destination}: complete already, all {done.kept} shards have the right checksums")
+    elif done.kept:
+        print(f"made {done.made} shards, kept {done.kept} that were whole")
+    for what, some in (("skipped, cannot be decoded", done.skipped), ("converted", done.converted)):
+        if some:
+            print(f"{what}: {len(some)}")
+            for odd in some[:SHOWN]:
+                print(f"  {odd.name}: {odd.reason}")
+            if len(some) > SHOWN:
+                print(f"  ... all are listed in {parsed.destination.rstrip('/')}/{ODDITIES}")
+    _summary(done.index, parsed.destination)
+    return EXIT_DONE
+
+
+def _foreign(parsed: argparse.Namespace, command: str) -> int:
+    from trainer.data import foreign
+
+    source = str(parsed.source)
+    source = source.replace("gs:/", "gs://", 1) if source.startswith("gs:/") else source
+    report = _Reporter("bytes")
+    try:
+        index = foreign.write_index(
+            source,
+            parsed.destination,
+            name=parsed.name or None,
+            licence=parsed.licence,
+            command=command,
+            class_names=_class_names(parsed.names),
+            report=report,
+        )
+    finally:
+        report.end()
+    _summary(index, parsed.destination)
+    return EXIT_DONE
+
+
+def _class_names(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give one class name a line") from None
+
+
+def _command(parsed: argparse.Namespace) -> str:
+    """As it was typed, with names of places reduced to their last part: an index may be published."""
+    words = sys.argv[1:] if sys.argv[1:2] == ["data"] else ["data", "prepare", parsed.source.name, parsed.destination]
+    names = {str(parsed.source): parsed.source.name, parsed.destination: Path(parsed.destination).name}
+    return "capsnet " + shlex.join(names.get(word, word) for word in words)
+
+
+def _summary(index: Any, destination: str) -> None:
+    for name, split in index.splits.items():
+        size = sum(shard.bytes for shard in split.shards)
+        print(f"{name}: {split.records:,} records in {len(split.shards)} shards, {size:,} bytes")
+    for note in index.notes:
+        print(f"note: {note}")
+    test = "" if "test" in index.splits else f" --data.test_split {list(index.splits)[-1]}"
+    train = "" if "train" in index.splits else f" --data.train_split {next(iter(index.splits))}"
+    size = index.image
+    fit = f" --model.image_size {size.height_max}" if size.uniform else " --data.augment.resize random_resized_crop"
+    place = shlex.quote(destination)
+    print(
+        f"next:\n  capsnet data verify {place}\n  capsnet data inspect {place}\n"
+        f"  capsnet train RECIPE --data.uri {place} --model.classes {len(index.classes)} "
+        f"--model.channels {size.channels}{fit}{train}{test}"
+    )
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    from trainer.data import inspect
+
+    inspect.run(parsed.uri, parsed.sheet, print)
+    return EXIT_DONE
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from trainer.data import verify
+
+    return EXIT_UNEXPECTED if verify.run(parsed.uri, parsed.workers, print) else EXIT_DONE

@@ -1,0 +1,289 @@
+"""Preparing a data set: what is there already is kept, the rest is made by all cores, the index comes last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from trainer import storage
+from trainer.data.index import INDEX_FILE, Index, Shard, dump_index, read_index
+from trainer.data.prepare import cifar, folder, imagenet, plan
+from trainer.data.prepare.plan import Job, Plan
+from trainer.data.prepare.request import Found, Request
+from trainer.data.prepare.seen import NOTES, ODDITIES, PLAN_FILE, Oddity, Seen, index_of, note_place, noted
+from trainer.data.prepare.work import begin, make_shard
+from trainer.errors import ConfigError, DataError
+
+KINDS = ("cifar10", "cifar100", "imagenet", "folder", "tfrecord")
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it. ``kept`` shards were there already; oddities are known only where the set was made anew."""
+
+    index: Index
+    made: int
+    kept: int
+    skipped: tuple[Oddity, ...]
+    converted: tuple[Oddity, ...]
+
+
+@dataclass(frozen=True)
+class _State:
+    index: Index | None
+    seen: dict[str, Seen]
+    whole: set[str]
+
+
+def prepare(request: Request, report: Report = lambda done, total: None, found: Found | None = None) -> Done:
+    """Makes the data set, or completes it.
+
+    Raises:
+        ConfigError, DataError: the source is not of its kind or is damaged, the destination holds something else, too
+            many images cannot be decoded, or a file could not be written.
+        StorageError, StorageRefused: Cloud Storage.
+    """
+    try:
+        made = plan.made(found or find(request), request)
+        state = _state(request.destination, made)
+        missing = [job for job in made.jobs if job.file not in state.whole]
+        storage.make_folder(storage.join(request.destination, NOTES))
+        _clean(request.destination)
+        if state.index is None:
+            storage.atomic_write(note_place(request.destination, PLAN_FILE), json.dumps(made.fingerprint).encode())
+        fresh = _made(request, made, missing, state, report)
+        if state.index is not None:
+            _check_same(request, state.index, fresh)
+            index, seen = state.index, list(fresh.values())
+        else:
+            seen = [{**state.seen, **fresh}[job.file] for job in made.jobs]
+            index = _finish(request, made, seen)
+        _remove_notes(request.destination, made)
+    except OSError as error:
+        place = error.filename or request.destination
+        raise DataError(f"{place}: {error.strerror or error}; mend that, the same command goes on from there") from None
+    return Done(
+        index,
+        len(fresh),
+        len(made.jobs) - len(fresh),
+        tuple(odd for one in seen for odd in one.skipped),
+        tuple(odd for one in seen for odd in one.converted),
+    )
+
+
+def find(request: Request) -> Found:
+    """What the source holds. Raises ConfigError, DataError."""
+    source, kind = existing(request.source), request.kind
+    kind = kind_of(source) if kind == "auto" else kind
+    if kind in cifar.KINDS:
+        found = cifar.find(source, kind)
+    elif kind == "imagenet":
+        found = imagenet.find(source, request.names)
+    else:
+        words = imagenet.read_words(request.names) if request.names else None
+        found = folder.find(source, request.name, words)
+    return replace(found, name=request.name or found.name)
+
+
+def existing(source: Path) -> Path:
+    """The same; raises DataError where there is nothing."""
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; name the archive, or the folder that holds it")
+    return source
+
+
+def kind_of(source: Path) -> str:
+    """What a source looks like."""
+    for kind, official in cifar.KINDS.items():
+        names = (official.archive, official.names)
+        places = [source, *(source.iterdir() if source.is_dir() else ())]
+        if source.name == official.archive or any((place / name).is_file() for place in places for name in names):
+            return kind
+    if source.is_dir() and imagenet.is_imagenet(source):
+        return "imagenet"
+    if source.is_dir() and any("tfrecord" in path.name or "-of-" in path.name for path in source.iterdir()):
+        return "tfrecord"
+    if source.is_file() and source.suffix.lower() != ".zip":
+        raise ConfigError(f"{source}: not a source that is known; see 'capsnet data prepare --help'")
+    return "folder"
+
+
+def _state(destination: storage.Location, made: Plan) -> _State:
+    """What is at the destination; raises DataError where that is not of this plan."""
+    try:
+        entries = storage.listing(destination)
+    except FileNotFoundError:
+        entries = {}
+    except NotADirectoryError:
+        raise DataError(f"{destination}: a file; name a folder") from None
+    files = {job.file for job in made.jobs}
+    index = read_index(str(destination)) if INDEX_FILE in entries else None
+    if index is not None and index.plan != made.fingerprint:
+        raise DataError(
+            f"{destination}: holds another data set, {index.name} (or the same from another source or with other "
+            "options); name another destination or remove it"
+        )
+    ours = index is not None
+    plan_note = f"{NOTES}/{PLAN_FILE}.json"
+    if not ours and plan_note in entries:
+        ours = storage.read_bytes(storage.join(destination, plan_note)) == json.dumps(made.fingerprint).encode()
+        if not ours:
+            raise DataError(
+                f"{destination}: holds the beginning of another data set (or of the same with other options); "
+                "name another destination or remove it"
+            )
+    foreign = sorted(
+        n for n in entries if not (ours and (n in {*files, INDEX_FILE, ODDITIES} or n.startswith(f"{NOTES}/")))
+    )
+    if foreign:
+        raise DataError(
+            f"{destination}: holds {foreign[0]}"
+            + (f" and {len(foreign) - 1} more files" if foreign[1:] else "")
+            + ", not of this data set; name an empty folder or prefix"
+        )
+    seen: dict[str, Seen] = {}
+    shards: dict[str, Shard | None] = {}
+    if index is not None:
+        shards = {shard.file: shard for split in index.splits.values() for shard in split.shards}
+    else:
+        for file in files:
+            if f"{NOTES}/{file}.json" in entries:
+                one = noted(storage.read_bytes(note_place(destination, file)), made.fingerprint)
+                if one is not None:
+                    seen[file], shards[file] = one, one.shard
+    whole = {file for file, shard in shards.items() if _is_whole(destination, shard, entries)}
+    return _State(index, seen, whole)
+
+
+def _is_whole(destination: storage.Location, shard: Shard | None, entries: dict[str, storage.Entry]) -> bool:
+    if shard is None:
+        return True
+    entry = entries.get(shard.file)
+    if entry is None or entry.bytes != shard.bytes:
+        return False
+    if entry.crc32c is not None:
+        return entry.crc32c == shard.crc32c
+    return storage.crc32c(storage.read_bytes(storage.join(destination, shard.file))) == shard.crc32c
+
+
+def _made(request: Request, made: Plan, jobs: list[Job], state: _State, report: Report) -> dict[str, Seen]:
+    kept = [state.seen[job.file] for job in made.jobs if job.file in state.whole and job.file in state.seen]
+    skipped = [odd for one in kept for odd in one.skipped]
+    done = made.records - sum(len(job.items) for job in jobs)
+    fresh: dict[str, Seen] = {}
+    report(done, made.records)
+    with contextlib.closing(_results(request, made, jobs)) as results:
+        for job, seen in results:
+            fresh[job.file] = seen
+            done += len(job.items)
+            report(done, made.records)
+            skipped += seen.skipped
+            if len(skipped) > request.bad_share * made.records:
+                raise DataError(
+                    f"{request.source}: {len(skipped)} of {made.records} images cannot be decoded, more than "
+                    f"--bad-share {request.bad_share:g}; among them {_named(skipped)}"
+                )
+    return fresh
+
+
+def _named(oddities: list[Oddity]) -> str:
+    return "; ".join(f"{odd.name} ({odd.reason})" for odd in sorted(oddities)[:5])
+
+
+def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[Job, Seen], None, None]:
+    """Each job with what came of it, as they end."""
+    if not jobs:
+        return
+    workers = min(request.workers, len(jobs))
+    waiting = iter(jobs)
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin)
+    others = set(multiprocessing.active_children())
+    running: dict[Future[Seen], Job] = {}
+
+    def submit(count: int) -> None:
+        for job in islice(waiting, count):
+            classes = len(made.found.classes)
+            running[executor.submit(make_shard, request.destination, job, classes, made.fingerprint)] = job
+
+    try:
+        submit(workers + 1)
+        while running:
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield running.pop(future), future.result()
+                submit(1)
+    except BrokenProcessPool:
+        raise DataError(
+            f"{request.destination}: a worker was killed, perhaps for memory; run the same command again, it goes on "
+            "from there, with less --workers"
+        ) from None
+    except (KeyboardInterrupt, GeneratorExit):  # at once: what is half-written has another name
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_same(request: Request, index: Index, fresh: dict[str, Seen]) -> None:
+    shards = {shard.file: shard for split in index.splits.values() for shard in split.shards}
+    for file, seen in fresh.items():
+        if seen.shard != shards[file]:
+            raise DataError(
+                f"{request.destination}: {file} came out otherwise than the index says, the source or Pillow has "
+                "changed; prepare into an empty folder"
+            )
+
+
+def _finish(request: Request, made: Plan, seen: list[Seen]) -> Index:
+    index = index_of(
+        made.found,
+        seen,
+        plan=made.fingerprint,
+        source=request.source.name,
+        licence=request.licence,
+        command=request.command,
+    )
+    oddities = {what: sorted(some) for what, some in _oddities(seen).items() if some}
+    odd = [f"{what}: {len(some)}, listed in {ODDITIES}" for what, some in oddities.items()]
+    if oddities:
+        lines = [f"{what}\t{odd.name}\t{odd.reason}\n" for what, some in oddities.items() for odd in some]
+        text = "".join(lines).encode(errors="surrogateescape")
+        storage.atomic_write(storage.join(request.destination, ODDITIES), text)
+    index = index.model_copy(update={"notes": (*made.notes, *index.notes, *odd, f"shuffled by seed {request.seed}")})
+    storage.atomic_write(storage.join(request.destination, INDEX_FILE), dump_index(index))
+    return index
+
+
+def _oddities(seen: list[Seen]) -> dict[str, list[Oddity]]:
+    return {
+        "skipped, cannot be decoded": [odd for one in seen for odd in one.skipped],
+        "converted": [odd for one in seen for odd in one.converted],
+    }
+
+
+def _clean(destination: storage.Location) -> None:
+    """Removes what a killed process left half-written."""
+    if not storage.is_cloud(destination):
+        for place in (Path(destination), Path(destination, NOTES)):
+            for path in place.glob(".*.tfrecord.*.tmp"):
+                path.unlink(missing_ok=True)
+            for path in place.glob(".*.json.*.tmp"):
+                path.unlink(missing_ok=True)
+
+
+def _remove_notes(destination: storage.Location, made: Plan) -> None:
+    for file in [*(job.file for job in made.jobs), PLAN_FILE]:
+        storage.delete(note_place(destination, file))
+    if not storage.is_cloud(destination):
+        with contextlib.suppress(OSError):
+            Path(destination, NOTES).rmdir()
