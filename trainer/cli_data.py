@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError
-from trainer.parser import EXIT_CODES, Help, add_command
+from trainer.parsing import EXIT_CODES, Help, add
 
 SHOWN = 10
 
@@ -61,7 +61,7 @@ what is stored:
 )
 
 
-def add(commands: Any) -> None:
+def add_data(commands: Any) -> None:
     """Adds the command with its subcommands."""
     parser = commands.add_parser(
         "data",
@@ -74,12 +74,10 @@ def add(commands: Any) -> None:
     parser.set_defaults(run_command=lambda _: parser.print_help() or EXIT_DONE)
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_prepare(subcommands)
-    inspect = add_command(
-        subcommands, "inspect", _inspect, "show index, class balance and a contact sheet of a data set"
-    )
+    inspect = add(subcommands, "inspect", _inspect, "show index, class balance and a contact sheet of a data set")
     inspect.add_argument("uri", metavar="URI", help="folder or gs://bucket/prefix")
     inspect.add_argument("--sheet", type=Path, metavar="PNG", help="contact sheet (default: NAME-contact.png)")
-    verify = add_command(
+    verify = add(
         subcommands,
         "verify",
         _verify,
@@ -90,7 +88,7 @@ def add(commands: Any) -> None:
 
 
 def _add_prepare(commands: Any) -> None:
-    parser = add_command(commands, "prepare", _prepare, "write a data set as shards with an index", PREPARE)
+    parser = add(commands, "prepare", _prepare, "write a data set as shards with an index", PREPARE)
     option = parser.add_argument
     option("source", type=Path, metavar="SOURCE", help="archive, zip or folder")
     option("destination", metavar="DESTINATION", help="folder or gs://bucket/prefix, empty or holding a part of this")
