@@ -166,6 +166,13 @@ def _add_evaluate(commands: Any) -> None:
     _add_checkpoint(parser)
     parser.add_argument("--data", metavar="URI", help="another data set of the same classes and image size")
     parser.add_argument("--split", help="another split than the run's test split")
+    bounds = configuration.STANDARD_AFFINE
+    parser.add_argument(
+        "--affine",
+        action="store_true",
+        help=f"each image rotated by up to {bounds.rotation:g} degrees, sheared by {bounds.shear:g}, scaled by "
+        f"{1 - bounds.scale:g} to {1 + bounds.scale:g} along each axis, shifted by {bounds.shift:g} pixels",
+    )
 
 
 def _add_export(commands: Any) -> None:
@@ -228,7 +235,9 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from trainer import rank
 
     return rank.guarded(
-        lambda lifeline, world: rank.evaluate(parsed.run, parsed.checkpoint, parsed.data, parsed.split, lifeline, world)
+        lambda lifeline, world: rank.evaluate(
+            parsed.run, parsed.checkpoint, parsed.data, parsed.split, parsed.affine, lifeline, world
+        )
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedRun
 from trainer.parsing import EXIT_CODES, Help, add
 
 SHOWN = 10
@@ -185,8 +186,11 @@ def _prepare(parsed: argparse.Namespace) -> int:
         names=parsed.names,
     )
     report = _Reporter("images")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         done = run.prepare(request, report)
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"{parsed.destination}: stopped; the same command goes on from there") from None
     finally:
         report.end()
     if not done.made:

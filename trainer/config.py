@@ -138,6 +138,32 @@ class AugmentConfig(Section):
     )
 
 
+class OverlapConfig(Section):
+    enabled: bool = Field(
+        False,
+        description="crowded scenes: each record is overlaid with one of another class, both are to be found; gray "
+        "images are added and clipped at 255, of colour images the mean is taken where both lie",
+    )
+    shift: int = Field(
+        4, ge=0, description="each image is shifted by up to this many pixels; image_size is the image's + 2 shift"
+    )
+
+
+class AffineConfig(Section):
+    rotation: float = Field(0.0, ge=0, le=180, description="test images are rotated by up to so many degrees")
+    shear: float = Field(0.0, ge=0, le=1, description="columns moved by up to so many columns a row, in tests")
+    scale: float = Field(0.0, ge=0, lt=1, description="each axis scaled by 1 - scale to 1 + scale, in tests")
+    shift: float = Field(0.0, ge=0, description="shifted by up to so many pixels each way, in tests; zeros come in")
+
+    @property
+    def enabled(self) -> bool:
+        return any((self.rotation, self.shear, self.scale, self.shift))
+
+
+STANDARD_AFFINE = AffineConfig(rotation=20, shear=0.2, scale=0.2, shift=2)
+"""The bounds of affNIST, but for its shift, which a larger canvas has room for."""
+
+
 class DataConfig(Section):
     uri: str = neutral("embedded", min_length=1, description="folder or gs://bucket/prefix of the shards, or embedded")
     train_split: str = Field("train", description="split that is trained on")
@@ -148,6 +174,8 @@ class DataConfig(Section):
     shuffle_window: int = Field(1024, ge=1, description="records of a lane that are shuffled together, across shards")
     interleave_shards: int = Field(8, ge=1, description="shards of a lane whose blocks are mixed into one window")
     augment: AugmentConfig = AugmentConfig()
+    overlap: OverlapConfig = OverlapConfig()
+    affine: AffineConfig = AffineConfig()
     scaled_decoding: bool = Field(
         True, description="decode JPEG at 1/2, 1/4 or 1/8 where the part that is used stays at least image_size"
     )
@@ -233,6 +261,34 @@ class RunConfig(Section):
                 f"data.lanes {self.data.lanes}: change one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _overlap_fits_the_rest(self) -> Self:
+        overlap = self.data.overlap
+        if not overlap.enabled:
+            return self
+        if self.loss.kind != "margin":
+            raise ValueError(f"data.overlap.enabled: two classes at once need loss.kind margin, not {self.loss.kind}")
+        if self.data.augment.shift:
+            raise ValueError("data.overlap.enabled: data.overlap.shift shifts the images; set data.augment.shift to 0")
+        if self.data.affine.enabled:
+            raise ValueError("data.overlap.enabled: data.affine is for images of one thing; set one of the two")
+        if self.source_size < 1:
+            raise ValueError(
+                f"model.image_size {self.model.image_size} leaves no image between data.overlap.shift {overlap.shift} "
+                "on each side: it is to be the images' size + 2 data.overlap.shift"
+            )
+        return self
+
+    @property
+    def source_size(self) -> int:
+        """H = W of an image before it becomes a part of what the network sees."""
+        return self.model.image_size - (2 * self.data.overlap.shift if self.data.overlap.enabled else 0)
+
+    @property
+    def objects(self) -> int:
+        """Classes that are present in what the network sees."""
+        return 2 if self.data.overlap.enabled else 1
 
 
 def leaves(section: type[Section] = RunConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

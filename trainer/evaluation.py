@@ -42,15 +42,21 @@ def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
     names = losses.term_names(config.loss, bool(config.model.decoder.hidden))
 
     @tf.function
-    def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
         image = tf.cast(image, dtype)
-        outputs = network(image)
-        terms = losses.loss_terms(config.loss, outputs, image, label)
+        outputs = network(image, objects=config.objects)
+        if sources:
+            outputs = losses.in_order_of(label, outputs)
+        terms = losses.loss_terms(config.loss, outputs, sources[0] if sources else image, label)
         columns = [tf.ones_like(weight), losses.correct(outputs, label)]
         columns += [terms[name] for name in names]
         return tf.stack([tf.reduce_sum(tf.cast(c, tf.float64) * tf.cast(weight, tf.float64)) for c in columns])
 
-    return lambda batch: evaluate_batch(batch["image"], batch["label"], batch["weight"])
+    def of_batch(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        sources = [batch["sources"]] if "sources" in batch else []
+        return evaluate_batch(batch["image"], batch["label"], batch["weight"], *sources)
+
+    return of_batch
 
 
 def evaluate(

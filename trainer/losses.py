@@ -1,6 +1,8 @@
 """Losses, one value a record; the loss of a record is the sum of its terms.
 
-Axes: B batch, H W image, C channels, J classes.
+Labels are [B], or [B, N] where N things of different classes overlap; then each has its own reconstruction.
+
+Axes: B batch, N objects of an image, H W image, C channels, J classes.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from trainer.config import LossConfig
-from trainer.model.network import Outputs
+from trainer.model.network import Outputs, longest
 from trainer.model.squash import at_least_float32
 
 RECONSTRUCTION = "reconstruction"
@@ -21,11 +23,13 @@ def loss_terms(
 
     Args:
         outputs: of the network called with ``labels_B``.
-        images_BHWC: what the network saw, in 0..1.
+        images_BHWC: what is to be reconstructed, in 0..1: what the network saw, or each object alone [B, N, H, W, C].
         labels_B: integer classes.
     """
     scores_BJ = at_least_float32(outputs.class_scores_BJ)
     present_BJ = tf.one_hot(labels_B, scores_BJ.shape[-1], dtype=scores_BJ.dtype)
+    if len(labels_B.shape) == 2:
+        present_BJ = tf.reduce_max(present_BJ, axis=1)
     terms: dict[str, tf.Tensor] = {config.kind: _CLASS_LOSSES[config.kind](config, scores_BJ, present_BJ)}
     if outputs.reconstruction_BHWC is not None and config.reconstruction_weight:
         terms[RECONSTRUCTION] = config.reconstruction_weight * squared_error(outputs.reconstruction_BHWC, images_BHWC)
@@ -38,9 +42,32 @@ def term_names(config: LossConfig, has_decoder: bool) -> tuple[str, ...]:
 
 
 def correct(outputs: Outputs, labels_B: tf.Tensor) -> tf.Tensor:
-    """1 where the largest class score is the label's, else 0: [B] in the dtype of the scores."""
+    """1 where the largest class score is the label's, else 0: [B] in the dtype of the scores.
+
+    Of N labels each must be among the N largest scores (Sabour et al. 2017, section 6).
+    """
     scores_BJ = outputs.class_scores_BJ
+    if len(labels_B.shape) == 2:
+        found_BN = tf.sort(longest(scores_BJ, labels_B.shape[1]), axis=-1)
+        wanted_BN = tf.sort(tf.cast(labels_B, found_BN.dtype), axis=-1)
+        return tf.cast(tf.reduce_all(found_BN == wanted_BN, axis=-1), scores_BJ.dtype)
     return tf.cast(tf.argmax(scores_BJ, axis=-1) == tf.cast(labels_B, tf.int64), scores_BJ.dtype)
+
+
+def in_order_of(labels_B2: tf.Tensor, outputs: Outputs) -> Outputs:
+    """Reconstructions of the two longest capsules, exchanged where more of them then stand where the labels do."""
+    if outputs.reconstruction_BHWC is None:
+        return outputs
+    found_B2 = longest(outputs.class_scores_BJ, 2)
+    labels_B2 = tf.cast(labels_B2, found_B2.dtype)
+
+    def agreeing_B(guess_B2: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(guess_B2 == labels_B2, tf.int32), axis=-1)
+
+    exchanged_B = agreeing_B(found_B2[:, ::-1]) > agreeing_B(found_B2)
+    both_B2HWC = outputs.reconstruction_BHWC
+    both_B2HWC = tf.where(exchanged_B[:, None, None, None, None], both_B2HWC[:, ::-1], both_B2HWC)
+    return outputs._replace(reconstruction_BHWC=both_B2HWC)
 
 
 def margin(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
@@ -63,9 +90,9 @@ def cross_entropy(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tenso
 
 
 def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.Tensor:
-    """Sum over pixels of the squared difference (Sabour et al. 2017, section 4.1), [B]."""
+    """Sum over pixels, and objects if there are several, of the squared difference (section 4.1), [B]."""
     difference_BHWC = reconstruction_BHWC - tf.cast(images_BHWC, reconstruction_BHWC.dtype)
-    return tf.reduce_sum(tf.square(difference_BHWC), axis=[1, 2, 3])
+    return tf.reduce_sum(tf.square(difference_BHWC), axis=list(range(1, difference_BHWC.shape.rank)))
 
 
 _CLASS_LOSSES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy}

@@ -114,12 +114,16 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
     return EXIT_DONE
 
 
-def evaluate(run: Path, which: str, data: str | None, split: str | None, lifeline: Lifeline, world: World) -> int:
-    """Scores one checkpoint; the ranks share the test records."""
+def evaluate(
+    run: Path, which: str, data: str | None, split: str | None, affine: bool, lifeline: Lifeline, world: World
+) -> int:
+    """Scores one checkpoint; the ranks share the test records. ``affine``: under random transforms."""
     _log_to_console(world)
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
     config = configuration.validated(json.loads(found.config), str(found.path))
-    overrides = {"data.uri": data, "data.test_split": split}
+    overrides: dict[str, object] = {"data.uri": data, "data.test_split": split}
+    if affine:
+        overrides |= {f"data.affine.{name}": bound for name, bound in configuration.STANDARD_AFFINE}
     config = configuration.with_overrides(config, {key: value for key, value in overrides.items() if value})
 
     limits = config.watchdog

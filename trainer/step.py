@@ -121,7 +121,7 @@ def make_step(
     step: tf.Variable,
     world: World,
 ) -> StepFunction:
-    """A function of a batch (image [b, H, W, C], label [b], whole [b]) and a stop request that trains one step.
+    """A function of a batch as of ``pipeline.train_batches`` and a stop request that trains one step.
 
     The update is applied only where every rank's loss and the reduced gradient are finite.
     """
@@ -131,10 +131,12 @@ def make_step(
     columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
-    def forward_backward(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def forward_backward(
+        image: tf.Tensor, label: tf.Tensor, sources: tf.Tensor | None = None
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape() as tape:
             outputs = network(image, label)
-            terms = losses.loss_terms(config.loss, outputs, image, label)
+            terms = losses.loss_terms(config.loss, outputs, image if sources is None else sources, label)
             means = [tf.reduce_mean(tf.cast(terms[name], dtype)) for name in term_names]
             loss = tf.add_n(means)
             scaled = loss * tf.cast(loss_scale.scale, dtype)
@@ -142,14 +144,14 @@ def make_step(
         correct = tf.reduce_mean(tf.cast(losses.correct(outputs, label), dtype))
         return gradients, tf.stack([loss, correct, *means])
 
-    def accumulated(image: tf.Tensor, label: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def accumulated(*inputs: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         parts = config.train.accumulate
         if parts == 1:
-            return forward_backward(image, label)
-        images, labels = (tf.reshape(t, [parts, t.shape[0] // parts, *t.shape[1:]]) for t in (image, label))
+            return forward_backward(*inputs)
+        cut = [tf.reshape(t, [parts, t.shape[0] // parts, *t.shape[1:]]) for t in inputs]
 
         def add(part: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            gradients, row = forward_backward(images[part], labels[part])
+            gradients, row = forward_backward(*(tensor[part] for tensor in cut))
             return (part + 1, *(s + g for s, g in zip(sums, [*gradients, row], strict=True)))
 
         zeros = [tf.zeros(v.shape, v.dtype) for v in variables] + [tf.zeros([2 + len(term_names)], dtype)]
@@ -160,8 +162,10 @@ def make_step(
         return gradients, row
 
     @tf.function
-    def train(image: tf.Tensor, label: tf.Tensor, whole: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        gradients, row = accumulated(tf.cast(image, dtype), label)
+    def train(
+        image: tf.Tensor, label: tf.Tensor, whole: tf.Tensor, stop: tf.Tensor, *sources: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        gradients, row = accumulated(tf.cast(image, dtype), label, *sources)
         scale = loss_scale.scale.read_value()
         gradients = [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
         own_finite = tf.cast(tf.math.is_finite(tf.linalg.global_norm(gradients)), dtype)
@@ -185,8 +189,9 @@ def make_step(
         return table_RK, norm, finite, rate
 
     def run(batch: dict[str, tf.Tensor], stop: int) -> Report:
+        sources = [batch["sources"]] if "sources" in batch else []
         table_RK, norm, finite, rate = train(
-            batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32)
+            batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32), *sources
         )
         return Report(tuple(columns), table_RK.numpy(), float(norm), bool(finite), float(rate))
 

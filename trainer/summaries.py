@@ -58,8 +58,9 @@ TRAIN = {
     "loss": Tag("loss/total", "Mean training loss of the steps since the point before: the sum of its terms."),
     "accuracy": Tag(
         "accuracy/train",
-        "Share of the training records since the point before whose longest class capsule is the right one, as "
-        "augmented, and seen while the weights still changed.",
+        "Share of the training records since the point before whose longest class capsule is the right one (of "
+        "overlapping pairs: whose two longest are the right two), as augmented, and seen while the weights still "
+        "changed.",
     ),
     "epoch": Tag("train/epoch", "Passes over the training data so far."),
     "learning_rate": Tag("train/learning_rate", "Learning rate of this step."),
@@ -75,7 +76,11 @@ TRAIN = {
 }
 TEST = {
     "loss": Tag("loss/total_test", "Mean loss over all test records: the sum of its terms."),
-    "accuracy": Tag("accuracy/test", "Share of all test records whose longest class capsule is the right one."),
+    "accuracy": Tag(
+        "accuracy/test",
+        "Share of all test records whose longest class capsule is the right one (of overlapping pairs: whose two "
+        "longest are the right two).",
+    ),
 }
 ROUTING = {
     "entropy": "Mean entropy of a child's couplings over its parents, divided by its largest value, at routing "
@@ -138,7 +143,7 @@ class Board:
         """Looks at routing, capsule lengths and reconstructions of the first ``log.observe_records`` records.
 
         Args:
-            batch: image [b, H, W, C] in 0..1, label [b]; a new b costs a compilation.
+            batch: image [b, H, W, C] in 0..1, label [b] or [b, 2]; a new b costs a compilation.
         """
         images_NHWC, labels_N = batch["image"][: self._records], batch["label"][: self._records]
         outputs = _as_arrays(self._look(images_NHWC, labels_N))
@@ -306,18 +311,22 @@ def _routing_values(layer: str, trace: RoutingTrace, leaky: bool) -> list[Any]:
 
 
 PICTURE_DESCRIPTION = (
-    "Pairs: on the left what the network saw, on the right what the decoder made of the capsule of the true class."
+    "Pairs: on the left what the network saw, on the right what the decoder made of the capsule of the true class; "
+    "where two things overlap, of those of both true classes."
 )
 
 
 def side_by_side(images_NHWC: Array, reconstructions_NHWC: Array) -> NDArray[np.uint8]:
     """Pairs of image and reconstruction, both in 0..1, as one uint8 picture [H, W, C], on grey, four pairs a row.
 
-    Small images are enlarged by a whole factor; what is not a number is black.
+    Of several reconstructions [N, objects, H, W, C] all stand beside the image. Small images are enlarged by a whole
+    factor; what is not a number is black.
     """
     height, width = images_NHWC.shape[1:3]
-    shown = max(1, min(len(images_NHWC), PICTURE_RECORDS, PICTURE_PIXELS // (2 * height * width)))
-    pairs_NHWC = np.concatenate([images_NHWC[:shown], reconstructions_NHWC[:shown]], axis=2)
+    several = [reconstructions_NHWC] if reconstructions_NHWC.ndim == 4 else list(reconstructions_NHWC.swapaxes(0, 1))
+    beside = [images_NHWC, *several]
+    shown = max(1, min(len(images_NHWC), PICTURE_RECORDS, PICTURE_PIXELS // (len(beside) * height * width)))
+    pairs_NHWC = np.concatenate([part[:shown] for part in beside], axis=2)
     pairs_NHWC = np.round(255 * np.clip(np.nan_to_num(pairs_NHWC, nan=0.0), 0, 1)).astype(np.uint8)
     factor = max(1, CELL_PIXELS // height)
     pairs_NHWC = pairs_NHWC.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -110,3 +110,59 @@ def test_finite_with_equal_scores(kind: str) -> None:
             loss_B = losses.loss_terms(LossConfig(kind=kind), outputs, None, tf.zeros([B], tf.int32))[kind]
         assert np.all(np.isfinite(loss_B))
         assert np.all(np.isfinite(tape.gradient(loss_B, scores_BJ)))
+
+
+# two things of different classes
+
+
+def pairs(dtype: type = np.float64) -> tuple[Outputs, np.ndarray, np.ndarray]:
+    """Outputs, sources [B, 2, 4, 4, 3] and labels [B, 2] of different classes."""
+    rng = np.random.default_rng(2)
+    scores_BJ = rng.random((40, J)).astype(dtype)
+    labels_B2 = np.stack([rng.permutation(J)[:2] for _ in range(40)])
+    sources, reconstructions = rng.random((2, 40, 2, 4, 4, 3)).astype(dtype)
+    return Outputs(tf.constant(scores_BJ), None, tf.constant(reconstructions), {}), sources, labels_B2
+
+
+def test_margin_of_two_present_classes() -> None:
+    config = LossConfig()
+    outputs, sources, labels_B2 = pairs()
+    found_B = losses.loss_terms(config, outputs, sources, tf.constant(labels_B2))["margin"]
+    for scores_J, labels, found in zip(outputs.class_scores_BJ.numpy(), labels_B2, found_B, strict=True):
+        total = 0.0
+        for k, length in enumerate(scores_J):
+            if k in labels:
+                total += max(0.0, config.margin_positive - length) ** 2
+            else:
+                total += config.absent_weight * max(0.0, length - config.margin_negative) ** 2
+        assert float(found) == pytest.approx(total, rel=EXACT)
+
+
+def test_both_reconstructions_count() -> None:
+    outputs, sources, labels_B2 = pairs()
+    found_B = losses.loss_terms(LossConfig(), outputs, sources, tf.constant(labels_B2))["reconstruction"]
+    for n, found in enumerate(found_B):
+        pixels = np.ndindex(2, 4, 4, 3)
+        total = sum((outputs.reconstruction_BHWC.numpy()[n][i] - sources[n][i]) ** 2 for i in pixels)
+        assert float(found) == pytest.approx(0.0005 * total, rel=EXACT)
+
+
+def test_correct_is_an_exact_match_of_both() -> None:
+    outputs, _, labels_B2 = pairs()
+    best = [set(np.argsort(-scores_J)[:2].tolist()) for scores_J in outputs.class_scores_BJ.numpy()]
+    expected_B = [float(found == set(labels.tolist())) for found, labels in zip(best, labels_B2, strict=True)]
+    assert 0 < sum(expected_B) < 40
+    assert any(len(found & set(labels.tolist())) == 1 for found, labels in zip(best, labels_B2, strict=True))
+    for labels in (labels_B2, labels_B2[:, ::-1]):
+        np.testing.assert_array_equal(losses.correct(outputs, tf.constant(labels, tf.int32)), expected_B)
+
+
+def test_reconstructions_are_put_in_the_order_of_the_labels() -> None:
+    """Where both classes are found or one, those found stand where their labels do; otherwise as they come."""
+    scores_BJ = tf.constant([[0.9, 0.8, 0, 0, 0]] * 6)
+    labels_B2 = tf.constant([[0, 1], [1, 0], [0, 3], [3, 0], [1, 3], [3, 4]])
+    both_B2HWC = tf.tile(tf.reshape([0.0, 1.0], [1, 2, 1, 1, 1]), [6, 1, 4, 4, 1])
+    found = losses.in_order_of(labels_B2, Outputs(scores_BJ, None, both_B2HWC, {})).reconstruction_BHWC
+    assert found[:, :, 0, 0, 0].numpy().tolist() == [[0, 1], [1, 0], [0, 1], [1, 0], [1, 0], [0, 1]]
+    without = Outputs(scores_BJ, None, None, {})
+    assert losses.in_order_of(labels_B2, without) is without

@@ -136,3 +136,26 @@ def test_every_precision_learns(precision: str) -> None:
     reports = [case.step(batch(), 0) for _ in range(15)]
     assert all(report.applied for report in reports[-5:])
     assert reports[-1].mean("loss") < reports[0].mean("loss")
+
+
+def crowded(records: int = 8) -> dict[str, tf.Tensor]:
+    random = np.random.default_rng(0)
+    return {
+        **batch(records),
+        "label": tf.constant([random.permutation(10)[:2] for _ in range(records)], tf.int32),
+        "sources": tf.constant(random.random((records, 2, 28, 28, 1)), tf.float32),
+    }
+
+
+@pytest.mark.parametrize("parts", ["1", "4"])
+def test_a_step_on_scenes_of_two(parts: str) -> None:
+    fields = {"data__overlap__enabled": "true", "train__precision": "float64", "optimizer__kind": "sgd"}
+    whole, in_parts = Case(**fields), Case(**fields, train__accumulate=parts)
+    first, *_, last = [whole.step(crowded(), 0) for _ in range(15)]
+    assert first.terms == ("margin", "reconstruction")
+    assert last.mean("loss") < first.mean("loss")
+    assert in_parts.step(crowded(), 0).mean("loss") == pytest.approx(first.mean("loss"), rel=1e-12)
+    sources = crowded()["sources"]
+    other = Case(**fields).step({**crowded(), "sources": sources[:, ::-1]}, 0)
+    assert other.mean("margin") == first.mean("margin")
+    assert other.mean("reconstruction") != first.mean("reconstruction")

@@ -347,3 +347,15 @@ def test_taking_back_an_evaluation_that_will_be_made_again(tmp_path: Path) -> No
     found = Counter((step, value.tag) for step, value in values_in(tmp_path) if value.tag not in SAID_ONCE)
     kept = [(step, tag) for step in (10, 20) for tag in TRAIN_TAGS] + [(10, tag) for tag in TEST_TAGS]
     assert found == Counter(kept)
+
+
+def test_a_picture_of_scenes_shows_both_reconstructions() -> None:
+    rng = np.random.default_rng(0)
+    images, both = rng.random((5, 28, 28, 1)), rng.random((5, 2, 28, 28, 1))
+    picture = summaries.side_by_side(images, both)
+    gap = summaries.GAP
+    cell = 3 * 56 + gap  # 28 pixels as 56
+    assert picture.shape == (gap + 2 * (56 + gap), gap + 4 * cell, 1)
+    shown = picture[gap : gap + 56 : 2, gap + cell : gap + cell + 3 * 56 : 2] / 255
+    expected = np.concatenate([images[1], both[1, 0], both[1, 1]], axis=1)
+    np.testing.assert_allclose(shown, expected, atol=0.5 / 255 + 1e-9)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from trainer.config import AugmentConfig
 
-DRAWS = 7
-SHIFT_Y, SHIFT_X, FLIP, CROP_Y, CROP_X, AREA, ASPECT = range(DRAWS)
+DRAWS = 14
+SHIFT_Y, SHIFT_X, FLIP, CROP_Y, CROP_X, AREA, ASPECT = range(7)
+PARTNER, OTHER_Y, OTHER_X = range(7, 10)  # of overlap: which record, and its shift
+ROTATION, SHEAR, SCALE_Y, SCALE_X = range(10, DRAWS)  # of affine
 
 SMALLEST_AREA = 0.08
 LOG_ASPECT = math.log(4 / 3)  # width to height from 3:4 to 4:3
@@ -56,8 +58,8 @@ def random_fit(image_HWC: tf.Tensor, size: int, resize: str, draws_D: tf.Tensor)
         return _checked(image_HWC, size)
     shape = tf.shape(image_HWC)
     if resize == "crop":
-        top = _whole(draws_D[CROP_Y], shape[0] - size + 1)
-        left = _whole(draws_D[CROP_X], shape[1] - size + 1)
+        top = whole(draws_D[CROP_Y], shape[0] - size + 1)
+        left = whole(draws_D[CROP_X], shape[1] - size + 1)
         return _checked(_cut(image_HWC, top, left, size, size), size)
     return resized(_cut(image_HWC, *random_window(shape[:2], draws_D)), size)
 
@@ -69,8 +71,8 @@ def random_window(sides: tf.Tensor, draws_D: tf.Tensor) -> tuple[tf.Tensor, tf.T
     aspect = tf.exp((2 * draws_D[ASPECT] - 1) * tf.constant(LOG_ASPECT, tf.float64))
     height = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 1.0, lengths[0]), tf.int32)
     width = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 1.0, lengths[1]), tf.int32)
-    top = _whole(draws_D[CROP_Y], sides[0] - height + 1)
-    left = _whole(draws_D[CROP_X], sides[1] - width + 1)
+    top = whole(draws_D[CROP_Y], sides[0] - height + 1)
+    left = whole(draws_D[CROP_X], sides[1] - width + 1)
     return top, left, height, width
 
 
@@ -106,8 +108,8 @@ def shifted_and_flipped(images_BHWC: tf.Tensor, draws_BD: tf.Tensor, augment: Au
     if augment.shift:
         shift = augment.shift
         images_BHWC = tf.pad(images_BHWC, [[0, 0], [shift, shift], [shift, shift], [0, 0]])
-        rows_BH = _whole(draws_BD[:, SHIFT_Y, None], 2 * shift + 1) + tf.range(height)
-        columns_BW = _whole(draws_BD[:, SHIFT_X, None], 2 * shift + 1) + tf.range(width)
+        rows_BH = whole(draws_BD[:, SHIFT_Y, None], 2 * shift + 1) + tf.range(height)
+        columns_BW = whole(draws_BD[:, SHIFT_X, None], 2 * shift + 1) + tf.range(width)
         images_BHWC = tf.gather(tf.gather(images_BHWC, rows_BH, axis=1, batch_dims=1), columns_BW, axis=2, batch_dims=1)
     return images_BHWC
 
@@ -117,7 +119,7 @@ def to_unit(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0
 
 
-def _whole(draw: tf.Tensor, below: tf.Tensor | int) -> tf.Tensor:
+def whole(draw: tf.Tensor, below: tf.Tensor | int) -> tf.Tensor:
     """A uniform draw as a whole number in 0..below-1."""
     return tf.cast(tf.floor(draw * tf.cast(below, tf.float64)), tf.int32)
 

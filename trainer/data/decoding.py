@@ -54,7 +54,7 @@ def fitted(encoded: tf.Tensor, draws_D: tf.Tensor, reading: Reading) -> tf.Tenso
         tf.errors.InvalidArgumentError: not an image, or not of a size that can be used.
     """
     model, data = reading.config.model, reading.config.data
-    size, resize = model.image_size, data.augment.resize
+    size, resize = reading.config.source_size, data.augment.resize
 
     def whole() -> tf.Tensor:
         image_HWC = tf.io.decode_png(encoded, channels=model.channels)  # takes JPEG as well

@@ -304,14 +304,18 @@ def check_fits(index: Index, config: RunConfig) -> None:
 
 
 def _check_image_size(index: Index, config: RunConfig) -> None:
-    image, size, resize = index.image, config.model.image_size, config.data.augment.resize
+    image, size, resize = index.image, config.source_size, config.data.augment.resize
+    field, taken = "model.image_size", f"the model takes {size}x{size}"
+    if config.data.overlap.enabled:
+        field += " (that of the images + 2 data.overlap.shift)"
+        taken = f"scenes of {config.model.image_size}x{config.model.image_size} take {size}x{size}"
     if resize == "none" and not (image.uniform and image.height_min == image.width_min == size):
         raise DataError(
-            f"data set {index.name} has images of {image} pixels, the model takes {size}x{size}: set model.image_size, "
+            f"data set {index.name} has images of {image} pixels, {taken}: set {field}, "
             "or data.augment.resize to crop or random_resized_crop"
         )
     if resize == "crop" and min(image.height_min, image.width_min) < size:
         raise DataError(
             f"data set {index.name} has images of {image} pixels, too small for crops of {size}x{size}: lower "
-            "model.image_size, or set data.augment.resize to random_resized_crop"
+            f"{field}, or set data.augment.resize to random_resized_crop"
         )

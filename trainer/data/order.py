@@ -16,7 +16,7 @@ Axes: N records of a window or batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 
@@ -31,19 +31,28 @@ Int64 = NDArray[np.int64]
 
 SHARDS, BLOCKS, RECORDS = range(3)  # what a permutation is of: part of its key
 RECORDS_OF_SHARD = 2**32
+TEST_WINDOW = 256
+"""Fewest records of a test split that are paired with each other: a block may be a single record."""
 
 
 @dataclass(frozen=True)
 class Window:
     """Records that are read together, in the order in which they are served.
 
-    ``blocks`` are (shard, block) pairs; record n is record ``offset_N[n]`` of ``blocks[block_N[n]]``.
+    ``blocks`` are (shard, block) pairs; record n is record ``offset_N[n]`` of ``blocks[block_N[n]]``. Those outside
+    of ``served`` are there to be paired with.
     """
 
     blocks: tuple[tuple[int, int], ...]
     block_N: Int64
     offset_N: Int64
     ids_N: Int64
+    served: slice = field(default_factory=lambda: slice(None))
+    epoch: int = 0
+
+    @property
+    def served_ids_N(self) -> Int64:
+        return self.ids_N[self.served]
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Order:
     global_batch: int
     shuffle_window: int
     interleave_shards: int
+    whole_windows: bool = False
+    """Whether windows come with the records that are not served, where only a part of them is."""
 
     @property
     def lane_batch(self) -> int:
@@ -86,6 +97,7 @@ def train_order(config: RunConfig, index: Index) -> Order:
         global_batch=config.train.global_batch_size,
         shuffle_window=data.shuffle_window,
         interleave_shards=data.interleave_shards,
+        whole_windows=data.overlap.enabled,
     )
 
 
@@ -131,7 +143,7 @@ def lane_windows(order: Order, lane: int, start_step: int, stop_step: int) -> It
 def lane_reads(order: Order, epoch: int, lane: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """(step, blocks as (shard, block)) of each window of a lane in an epoch: by that step its blocks have been read."""
     at = 0
-    for blocks in _cut_into_windows(order, _lane_blocks(order, epoch, lane)):
+    for blocks in _cut_into_windows(order.split, _lane_blocks(order, epoch, lane), order.shuffle_window):
         batch = at // order.lane_batch
         if batch >= order.steps_per_epoch:
             return
@@ -142,7 +154,7 @@ def lane_reads(order: Order, epoch: int, lane: int) -> Iterator[tuple[int, list[
 def batch_ids(order: Order, step: int, lanes: range | None = None) -> Int64:
     """Record ids of a global batch [global batch], or of the part of it that some lanes hold."""
     owned = range(order.lanes) if lanes is None else lanes
-    parts = [window.ids_N for lane in owned for window in lane_windows(order, lane, step, step + 1)]
+    parts = [window.served_ids_N for lane in owned for window in lane_windows(order, lane, step, step + 1)]
     return np.concatenate(parts)
 
 
@@ -150,38 +162,45 @@ def dropped_ids(order: Order, epoch: int) -> Int64:
     """Record ids of the tail that an epoch leaves out [dropped_per_epoch]."""
     served = order.steps_per_epoch * order.lane_batch
     parts = [
-        window.ids_N
+        window.served_ids_N
         for lane in range(order.lanes)
         for window in _epoch_windows(order, epoch, lane, served, order.split.records)
     ]
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-def part_windows(split: Split, rank: int, size: int) -> Iterator[Window]:
-    """A rank's share of a split, unshuffled, a block at a time: over all ranks each record exactly once."""
+def part_windows(split: Split, rank: int, size: int, whole_windows: bool = False) -> Iterator[Window]:
+    """A rank's share of a split, unshuffled, a block at a time: over all ranks each record exactly once.
+
+    Args:
+        whole_windows: several blocks at a time, with the records of theirs that other ranks serve.
+    """
     first, stop = split.records * rank // size, split.records * (rank + 1) // size
+    first_records = tuple(shard.first_records() for shard in split.shards)
+    blocks = [(number, block) for number, shard in enumerate(split.shards) for block in range(len(shard.blocks))]
     at = 0
-    for number, shard in enumerate(split.shards):
-        starts = shard.first_records()
-        for block, size_of_block in enumerate(shard.blocks):
-            low, high = max(first - at, 0), min(stop - at, size_of_block.records)
-            if low < high:
-                offset_N = np.arange(low, high, dtype=np.int64)
-                ids_N = record_id(number, starts[block]) + offset_N
-                yield Window(((number, block),), np.zeros(high - low, np.int64), offset_N, ids_N)
-            at += size_of_block.records
+    for together in _cut_into_windows(split, blocks, TEST_WINDOW if whole_windows else 1):
+        sizes = _sizes(split, together)
+        count = int(sizes.sum())
+        low, high = max(first - at, 0), min(stop - at, count)
+        if low < high:
+            window = _window(first_records, together, sizes, np.arange(count), slice(low, high))
+            yield window if whole_windows else _only_served(window)
+        at += count
 
 
 def _epoch_windows(order: Order, epoch: int, lane: int, first: int, stop: int) -> Iterator[Window]:
     """The windows that hold records [first, stop) of a lane in an epoch, cut to these."""
     at = 0
-    for number, blocks in enumerate(_cut_into_windows(order, _lane_blocks(order, epoch, lane))):
-        sizes = np.array([order.split.shards[shard].blocks[block].records for shard, block in blocks], np.int64)
+    windows = _cut_into_windows(order.split, _lane_blocks(order, epoch, lane), order.shuffle_window)
+    for number, blocks in enumerate(windows):
+        sizes = _sizes(order.split, blocks)
         count = int(sizes.sum())
         low, high = max(first - at, 0), min(stop - at, count)
         if low < high:
-            picks_N = _permutation(count, order.seed, RECORDS, epoch, lane, number)[low:high]
-            yield _window(order, blocks, sizes, picks_N)
+            picks_N = _permutation(count, order.seed, RECORDS, epoch, lane, number)
+            window = _window(order.first_records, blocks, sizes, picks_N, slice(low, high), epoch)
+            yield window if order.whole_windows else _only_served(window)
         at += count
 
 
@@ -198,29 +217,48 @@ def _lane_blocks(order: Order, epoch: int, lane: int) -> list[tuple[int, int]]:
     return blocks
 
 
-def _cut_into_windows(order: Order, blocks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+def _cut_into_windows(split: Split, blocks: list[tuple[int, int]], least: int) -> list[list[tuple[int, int]]]:
+    """Runs of blocks of at least so many records."""
     windows: list[list[tuple[int, int]]] = [[]]
     records = 0
     for shard, block in blocks:
-        if records >= order.shuffle_window:
+        if records >= least:
             windows.append([])
             records = 0
         windows[-1].append((shard, block))
-        records += order.split.shards[shard].blocks[block].records
-    if len(windows) > 1 and records < order.shuffle_window:
+        records += split.shards[shard].blocks[block].records
+    if len(windows) > 1 and records < least:
         rest = windows.pop()  # too little to shuffle by itself
         windows[-1] += rest
     return windows
 
 
-def _window(order: Order, blocks: list[tuple[int, int]], sizes: Int64, picks_N: Int64) -> Window:
-    """The window that serves the given positions in its blocks, without the blocks that are not needed."""
+def _sizes(split: Split, blocks: list[tuple[int, int]]) -> Int64:
+    return np.array([split.shards[shard].blocks[block].records for shard, block in blocks], np.int64)
+
+
+def _window(
+    first_records: tuple[tuple[int, ...], ...],
+    blocks: list[tuple[int, int]],
+    sizes: Int64,
+    picks_N: Int64,
+    served: slice,
+    epoch: int = 0,
+) -> Window:
+    """The window whose records are at the given positions in its blocks."""
     ends = np.cumsum(sizes)
     from_N = np.searchsorted(ends, picks_N, side="right")
     offset_N = picks_N - (ends - sizes)[from_N]
-    first = np.array([record_id(shard, order.first_records[shard][block]) for shard, block in blocks], np.int64)
-    needed, block_N = np.unique(from_N, return_inverse=True)
-    return Window(tuple(blocks[number] for number in needed), block_N, offset_N, first[from_N] + offset_N)
+    first = np.array([record_id(shard, first_records[shard][block]) for shard, block in blocks], np.int64)
+    return Window(tuple(blocks), from_N, offset_N, first[from_N] + offset_N, served, epoch)
+
+
+def _only_served(window: Window) -> Window:
+    """The window without the records that are not served, and the blocks that are not needed."""
+    part = window.served
+    needed, block_N = np.unique(window.block_N[part], return_inverse=True)
+    blocks = tuple(window.blocks[number] for number in needed)
+    return Window(blocks, block_N, window.offset_N[part], window.served_ids_N, epoch=window.epoch)
 
 
 def _permutation(count: int, seed: int, purpose: int, epoch: int, *where: int) -> Int64:

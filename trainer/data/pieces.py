@@ -73,15 +73,15 @@ def training_plan(order: Order, pieces: Pieces, lanes: range, start_step: int, s
         records = 0
         for window in lane_windows(order, lane, start_step, stop_step):
             yield from _of_window(pieces, window, start_step + records // order.lane_batch)
-            records += len(window.ids_N)
+            records += len(window.served_ids_N)
 
     return heapq.merge(*(of_lane(lane) for lane in lanes))
 
 
-def testing_plan(split: Split, pieces: Pieces, rank: int, size: int) -> Iterator[Planned]:
+def testing_plan(split: Split, pieces: Pieces, rank: int, size: int, whole_windows: bool) -> Iterator[Planned]:
     """The pieces of a rank's share of a split, each once."""
     before = None
-    for number, window in enumerate(part_windows(split, rank, size)):
+    for number, window in enumerate(part_windows(split, rank, size, whole_windows)):
         for planned in _of_window(pieces, window, number):
             if planned.piece != before:
                 yield planned

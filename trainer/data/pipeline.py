@@ -18,7 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer.config import RunConfig
-from trainer.data import augment, faults
+from trainer.data import affine, augment, faults, overlap
 from trainer.data.batches import Batch, Batches, Flow
 from trainer.data.decoding import Reading, fitted, parsed
 from trainer.data.index import Index, split_of
@@ -31,6 +31,7 @@ from trainer.data.order import (
     rank_lanes,
     train_order,
 )
+from trainer.data.pairs import Pairs
 from trainer.data.pieces import NextUse, testing_plan, training_plan
 from trainer.data.records import Records, Served, in_batches, open_stream
 from trainer.data.source import open_source
@@ -48,6 +49,8 @@ def train_batches(config: RunConfig, index: Index, rank: int, size: int, start_s
     Returns:
         Batches of image float32 [B, H, W, C] in 0..1, label int32 [B], id int64 [B], whole bool [B]; B = global batch
         / size. ``whole`` is false where a neighbour stands in for a damaged record, see ``data.tolerate_damaged``.
+        With ``data.overlap`` image is a scene of the record and a partner of another class, label [B, 2] theirs, and
+        sources float32 [B, 2, H, W, C] either alone; a scene is damaged with either of its records.
 
     Raises:
         ConfigError: the number of ranks does not divide the lanes; the cache cannot be used.
@@ -70,7 +73,7 @@ def train_batches(config: RunConfig, index: Index, rank: int, size: int, start_s
 
     def raw(first: int) -> Iterator[RawBatch]:
         with _streams(reading, [lane_windows(order, lane, first, stop_step) for lane in lanes], damaged) as streams:
-            batches = [in_batches(stream, order.lane_batch) for stream in streams]
+            batches = [in_batches(stream, order.lane_batch * config.objects) for stream in streams]
             for step, parts in enumerate(zip(*batches, strict=True), first):
                 source.now = step
                 ids_B = np.concatenate([part.ids_N for part in parts])
@@ -78,7 +81,8 @@ def train_batches(config: RunConfig, index: Index, rank: int, size: int, start_s
                 whole_B = np.concatenate([part.whole_N for part in parts]).astype(np.float32)
                 yield _objects([record for part in parts for record in part.records]), ids_B, draws_BD, whole_B
 
-    return _batches(lambda batch: raw(start_step + batch), len(lanes) * order.lane_batch, reading, damaged)
+    count = len(lanes) * order.lane_batch * config.objects
+    return _batches(lambda batch: raw(start_step + batch), count, reading, damaged)
 
 
 def test_batches(config: RunConfig, index: Index, rank: int, size: int) -> Batches:
@@ -94,23 +98,28 @@ def test_batches(config: RunConfig, index: Index, rank: int, size: int) -> Batch
         DataError, StorageError, StorageRefused: as ``train_batches``.
     """
     split = split_of(index, config.data.test_split)
-    source = open_source(config, index, split, lambda pieces: testing_plan(split, pieces, rank, size))
+    whole_windows = config.data.overlap.enabled
+    source = open_source(
+        config, index, split, lambda pieces: testing_plan(split, pieces, rank, size, whole_windows=whole_windows)
+    )
     reading = Reading(config, index, source, training=False)
-    batch_size = config.evaluate.batch_size
+    count, objects = config.evaluate.batch_size * config.objects, config.objects
     damaged: set[int] = set()
 
     def raw(first: int) -> Iterator[RawBatch]:
-        draws_BD = np.zeros((batch_size, augment.DRAWS))
-        with _streams(reading, [part_windows(split, rank, size)], damaged) as streams:
-            for number, (records, ids, whole) in enumerate(in_batches(streams[0], batch_size)):
+        windows = part_windows(split, rank, size, whole_windows=whole_windows)
+        with _streams(reading, [windows], damaged) as streams:
+            for number, (records, ids, whole) in enumerate(in_batches(streams[0], count)):
                 source.now = number
                 if number >= first:
-                    missing = batch_size - len(records)
+                    missing = count - len(records)
                     weight_B = np.concatenate((whole, np.zeros(missing))).astype(np.float32)
-                    ids_B = np.concatenate((ids, np.repeat(ids[-1:], missing)))
-                    yield _objects(records + records[-1:] * missing), ids_B, draws_BD, weight_B
+                    padding = missing // objects
+                    ids_B = np.concatenate((ids, np.tile(ids[-objects:], padding)))
+                    draws_BD = augment.draws(config.seed, 0, ids_B)  # tests are the same after any training
+                    yield _objects(records + records[-objects:] * padding), ids_B, draws_BD, weight_B
 
-    return _batches(raw, batch_size, reading, damaged)
+    return _batches(raw, count, reading, damaged)
 
 
 def prepare_images(config: RunConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -164,8 +173,9 @@ def _streams(reading: Reading, lanes: list[Iterator[Window]], damaged: set[int])
     config = reading.config
     executor: Executor = ThreadPoolExecutor(max(config.data.readers, reading.source.parallel), "records")
     spare = damaged.__contains__ if config.data.tolerate_damaged else None
+    arrange = Pairs(reading.index, config.seed) if config.data.overlap.enabled else None
     try:
-        yield [open_stream(reading.source, windows, executor, spare) for windows in lanes]
+        yield [open_stream(reading.source, windows, executor, spare, arrange) for windows in lanes]
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
@@ -208,7 +218,17 @@ def _decoded(source: tf.data.Dataset, reading: Reading, flow: Flow) -> tf.data.D
         images_BHWC = flow.counting("decoded_taken", images_BHWC)
         if training:
             images_BHWC = augment.shifted_and_flipped(images_BHWC, draws_BD, data.augment)
-        batch = {"image": augment.to_unit(images_BHWC), "label": label_B, "id": ids_B}
+        elif data.affine.enabled:
+            images_BHWC = affine.transformed(images_BHWC, draws_BD, data.affine)
+        batch = {"label": label_B, "id": ids_B}
+        if data.overlap.enabled:  # pairs, one after the other
+            images_BHWC, sources_BNHWC = overlap.scenes(
+                images_BHWC[::2], images_BHWC[1::2], draws_BD[::2], data.overlap.shift
+            )
+            batch = {"label": tf.reshape(label_B, [-1, 2]), "id": ids_B[::2]}
+            batch["sources"] = augment.to_unit(sources_BNHWC)
+            weight_B = weight_B[::2]
+        batch["image"] = augment.to_unit(images_BHWC)
         return {**batch, "whole": weight_B > 0} if training else {**batch, "weight": weight_B}
 
     def finished(batch: Batch) -> Batch:

@@ -31,6 +31,10 @@ class Served(NamedTuple):
     whole_N: NDArray[np.bool_]
 
 
+Arrange = Callable[[list[bytes | str], Window, Callable[[int], bool] | None], Served]
+"""Of the records of a window, what is wrong with those that are damaged, and ``spare``."""
+
+
 def read_block(source: Source, shard: int, number: int) -> Records:
     """The serialised Examples of one block.
 
@@ -122,6 +126,7 @@ def open_stream(
     windows: Iterator[Window],
     executor: Executor,
     spare: Callable[[int], bool] | None = None,
+    arrange: Arrange | None = None,
 ) -> Iterator[Served]:
     """Window after window, each read in the background while the one before is served.
 
@@ -129,7 +134,9 @@ def open_stream(
 
     Args:
         spare: whether to do without a record, by its id; given, damaged records are done without as well.
+        arrange: makes what is served of the records of a window; without it, they are served as they are.
     """
+    arranged = arrange or _completed
     read = read_block if spare is None else salvage_block
 
     def submit(window: Window | None) -> tuple[Window, list[Future[list[bytes | str]]]] | None:
@@ -144,14 +151,15 @@ def open_stream(
             blocks = [read.result() for read in reads]
             where = zip(window.block_N.tolist(), window.offset_N.tolist(), strict=True)
             records = [blocks[block][offset] for block, offset in where]
-            yield _completed(records, window.ids_N, spare)
+            yield arranged(records, window, spare)
             current = following
 
     return serve(submit(next(windows, None)))
 
 
-def _completed(records: list[bytes | str], ids_N: Int64, spare: Callable[[int], bool] | None) -> Served:
+def _completed(records: list[bytes | str], window: Window, spare: Callable[[int], bool] | None) -> Served:
     """With the next whole record of the window, or else the one before, in the place of each that is not."""
+    ids_N = window.ids_N
     whole_N = np.array([isinstance(record, bytes) for record in records])
     if spare is not None:
         whole_N &= ~np.array([spare(identity) for identity in ids_N.tolist()])

@@ -1,6 +1,6 @@
 """Reconstruction of the image from one class capsule (Sabour et al. 2017, section 4.1 and figure 2).
 
-Axes: B batch, H W image, C channels, J classes, Q class pose size.
+Axes: B batch, N objects of an image, H W image, C channels, J classes, Q class pose size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from trainer.model.squash import at_least_float32
 
 
 class Decoder(keras.layers.Layer):
-    """([B, J, Q], [B]) -> [B, H, W, C] in 0..1: all capsules but one are set to 0, then dense layers."""
+    """([B, J, Q], [B]) -> [B, H, W, C] in 0..1: all capsules but one are set to 0, then dense layers.
+
+    With classes [B, N] each of the N is reconstructed by itself: [B, N, H, W, C].
+    """
 
     def __init__(
         self,
@@ -50,6 +53,10 @@ class Decoder(keras.layers.Layer):
 
     def call(self, poses_BJQ: tf.Tensor, class_B: tf.Tensor) -> tf.Tensor:
         _, classes, pose = poses_BJQ.shape
+        if class_B.shape.rank == 2:
+            objects = class_B.shape[1]
+            each_BHWC = self.call(tf.repeat(poses_BJQ, objects, axis=0), tf.reshape(class_B, [-1]))
+            return tf.reshape(each_BHWC, [-1, objects, *self.image_shape])
         mask_BJ = tf.one_hot(class_B, classes, dtype=poses_BJQ.dtype)
         features_BX = tf.reshape(poses_BJQ * mask_BJ[..., tf.newaxis], [-1, classes * pose])
         for layer in self.hidden:

@@ -3,7 +3,7 @@
     net = build(config.model)
     outputs = net(images_BHWC)
 
-Axes: B batch, H W image, C channels, I children, J classes, P/Q child/parent pose size.
+Axes: B batch, N objects of an image, H W image, C channels, I children, J classes, P/Q child/parent pose size.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class Outputs(NamedTuple):
 
     class_scores_BJ: tf.Tensor  # lengths of the class capsules
     poses_BJQ: tf.Tensor
-    reconstruction_BHWC: tf.Tensor | None  # None without a decoder
+    reconstruction_BHWC: tf.Tensor | None  # None without a decoder; of several objects [B, N, H, W, C]
     traces: dict[str, RoutingTrace]  # by capsule layer; empty unless asked for
 
 
 class CapsNet(keras.Model):
-    """Call as ``net(images_BHWC, labels_B=None, trace=False, coupling_records=0) -> Outputs``.
+    """Call as ``net(images_BHWC, labels_B=None, trace=False, coupling_records=0, objects=1) -> Outputs``.
 
-    With labels the decoder sees the capsule of the true class, otherwise the longest one. ``trace`` adds what
-    routing did, ``coupling_records`` the couplings themselves of so many records.
+    With labels the decoder sees the capsule of the true class, otherwise the longest one; where there are several
+    things in an image, labels are [B, N], or ``objects`` says how many, and each is decoded by itself. ``trace`` adds
+    what routing did, ``coupling_records`` the couplings themselves of so many records.
     """
 
     def __init__(self, config: ModelConfig, *, precision: Precision = "float32", seed: int = 0) -> None:
@@ -66,6 +67,7 @@ class CapsNet(keras.Model):
         labels_B: tf.Tensor | None = None,
         trace: bool = False,
         coupling_records: int = 0,
+        objects: int = 1,
     ) -> Outputs:
         features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
         poses_BIP = self.primary(features_BHWC)
@@ -73,10 +75,17 @@ class CapsNet(keras.Model):
         class_scores_BJ = lengths(poses_BJQ)
         reconstruction_BHWC = None
         if self.decoder is not None:
-            class_B = tf.argmax(class_scores_BJ, axis=-1) if labels_B is None else labels_B
+            class_B = longest(class_scores_BJ, objects) if labels_B is None else labels_B
             reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
         traces = {} if routed is None else {self.class_capsules.name: routed}
         return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
+
+
+def longest(class_scores_BJ: tf.Tensor, objects: int) -> tf.Tensor:
+    """The class with the largest score [B], or so many of them, the largest first [B, N]."""
+    if objects == 1:
+        return tf.argmax(class_scores_BJ, axis=-1)
+    return tf.math.top_k(class_scores_BJ, objects).indices
 
 
 def build(config: ModelConfig, *, precision: Precision = "float32", seed: int = 0) -> CapsNet:

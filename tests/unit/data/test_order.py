@@ -7,7 +7,9 @@ import pytest
 
 from trainer.data.index import Block, Shard, Split
 from trainer.data.order import (
+    TEST_WINDOW,
     Order,
+    Window,
     batch_ids,
     dropped_ids,
     lane_shards,
@@ -213,3 +215,36 @@ def test_the_order_is_the_one_that_earlier_runs_had() -> None:
 
 
 GOLDEN = [(15, 23), (15, 16), (15, 21), (15, 22), (6, 9), (4, 26), (4, 27), (6, 28)]
+
+
+# with the records that are not served, to be paired with
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_whole_windows_serve_the_same_and_do_not_depend_on_the_start(order: Order) -> None:
+    whole = replace(order, whole_windows=True)
+    stop = 2 * order.steps_per_epoch + 1
+    for step in range(stop):
+        np.testing.assert_array_equal(batch_ids(whole, step), batch_ids(order, step))
+    for epoch in range(2):
+        np.testing.assert_array_equal(dropped_ids(whole, epoch), dropped_ids(order, epoch))
+    for lane in {0, order.lanes - 1}:
+        all_windows = {served: tuple(w.ids_N.tolist()) for w in lane_windows(whole, lane, 0, stop) for served in ids(w)}
+        for start in {1, order.steps_per_epoch - 1, stop - 1}:
+            for window in lane_windows(whole, lane, start, start + 1):
+                assert window.epoch == start // order.steps_per_epoch
+                assert {all_windows[served] for served in ids(window)} == {tuple(window.ids_N.tolist())}
+
+
+def ids(window: Window) -> list[tuple[int, int]]:
+    return [(window.epoch, identity) for identity in window.served_ids_N.tolist()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("split", [EVEN, RAGGED])
+def test_whole_windows_of_a_test_split(split: Split, size: int) -> None:
+    parts = [window for rank in range(size) for window in part_windows(split, rank, size, whole_windows=True)]
+    np.testing.assert_array_equal(np.concatenate([window.served_ids_N for window in parts]), all_ids(split))
+    of_one = {tuple(window.ids_N.tolist()) for window in part_windows(split, 0, 1, whole_windows=True)}
+    assert {tuple(window.ids_N.tolist()) for window in parts} == of_one
+    assert min(len(window.ids_N) for window in parts) >= min(TEST_WINDOW, split.records)

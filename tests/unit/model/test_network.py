@@ -121,3 +121,15 @@ def test_batch_size_may_be_unknown(net: CapsNet) -> None:
         np.testing.assert_allclose(
             call(images(records)), net(images(records)).class_scores_BJ, rtol=SINGLE, atol=SINGLE
         )
+
+
+def test_several_objects_are_decoded_each_by_itself(net: CapsNet) -> None:
+    labels_B2 = tf.constant([[0, 3], [2, 1], [1, 2]])
+    both = net(images(), labels_B2)
+    assert both.reconstruction_BHWC.shape == (3, 2, 12, 12, 3)
+    for number in range(2):
+        one = net(images(), labels_B2[:, number])
+        np.testing.assert_allclose(both.reconstruction_BHWC[:, number], one.reconstruction_BHWC, rtol=SINGLE)
+    free = net(images(), objects=2)
+    longest_B2 = np.argsort(-free.class_scores_BJ.numpy(), axis=-1)[:, :2]
+    np.testing.assert_array_equal(net(images(), longest_B2).reconstruction_BHWC, free.reconstruction_BHWC)

@@ -18,6 +18,7 @@ from trainer.errors import DataError
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 SHARDS = {"train": 1024, "val": 128}
 CLASSES = 1000
+BLOCK_BYTES = 512
 LICENCE = "for non-commercial research and education, under the terms of access of image-net.org"
 SYNSET = re.compile(r"n\d{8}")
 VAL_NUMBER = re.compile(r"_(\d{8})\.JPEG$", re.IGNORECASE)
@@ -116,7 +117,7 @@ def tar_members(path: Path, start: int = 0, size: int | None = None) -> list[tup
         DataError: it does not end as a tar does, or a member lies beyond its end.
     """
     limit = path.stat().st_size if size is None else start + size
-    members = []
+    members, end = [], start
     try:
         with open(path, "rb") as file:
             file.seek(start)
@@ -124,8 +125,12 @@ def tar_members(path: Path, start: int = 0, size: int | None = None) -> list[tup
                 for member in tar:
                     if member.offset_data + member.size > limit:
                         raise DataError(f"{path}: cut short in {member.name}; download it again")
+                    end = member.offset_data + -(-member.size // BLOCK_BYTES) * BLOCK_BYTES
                     if member.isfile():
                         members.append((member.name, member.offset_data, member.size))
+            file.seek(end)
+            if end + BLOCK_BYTES > limit or file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
+                raise DataError(f"{path}: cut short or damaged at byte {end}, a tar ends in zeros; download it again")
     except tarfile.TarError as error:
         raise DataError(f"{path}: damaged at byte {start} or after ({error}); download it again") from None
     return sorted(members)
