@@ -3,6 +3,7 @@
     raw        a shard through ``trainer.storage`` against the same bytes over bare HTTP, on loopback
     training   steps of recipe quick from a bucket, from disk and from memory, with what was waited for
     decoding   ImageNet-sized JPEG to 64, 128 and 224 pixels, in whole and at reduced size
+    conversion of a folder of such JPEG to shards against copying it
     memory     of a process that streams through a cache smaller than the data set: the slope
 
 The server is fake-gcs-server, on the same cores as everything else.
@@ -14,6 +15,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,14 +34,18 @@ from tests.gcs import server
 from trainer import bench, configs, storage
 from trainer.config import with_overrides
 from trainer.data import augment
+from trainer.data.batches import STAGES
 from trainer.data.decoding import Reading, fitted
 from trainer.data.index import folder_of, load_index
-from trainer.data.pipeline import train_batches
+from trainer.data.pipeline import tf_data_options, train_batches
+from trainer.data.prepare.request import Request
+from trainer.data.prepare.run import prepare
 
 BUCKET = "bench"
 RAW_BYTES = 128 * 2**20
 RANGE_BYTES = 8 * 2**20
-STREAMED_STEPS = 1500
+STREAMED_STEPS = 6000
+CONVERTED_IMAGES = 4000
 
 
 def put(endpoint: str, name: str, data: bytes) -> None:
@@ -115,12 +121,18 @@ def training(endpoint: str, repeats: int, folder: Path) -> None:
     for name in set(places) & {"disk", "memory"}:
         ratios = [mine / other for mine, other in zip(rates["bucket"], rates[name], strict=True)]
         print(f"  bucket against {name}: {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})")
-    waits = [
-        statistics.mean(record["input_wait"] for record in _train_records(run) if record["step"] > 5)
+    records = [
+        record
         for run in folder.iterdir()
         if (run / "metrics.jsonl").exists() and json.loads((run / "config.json").read_text())["data"]["uri"][:2] == "gs"
+        for record in _train_records(run)
+        if record["step"] > 10
     ]
-    print(f"  share of the time waited for input from the bucket: {100 * statistics.median(waits):.2f} %")
+    taken = statistics.mean(record["input_wait"] for record in records)
+    waited = statistics.mean(sum(record[f"wait_{stage}"] for stage in STAGES) for record in records)
+    print(
+        f"  from the bucket, of the time: {waited:.2%} waited for input, {taken:.2%} with the taking of ready batches"
+    )
 
 
 def _train_records(run: Path) -> list[dict[str, float]]:
@@ -128,8 +140,8 @@ def _train_records(run: Path) -> list[dict[str, float]]:
     return [record for record in found if record["kind"] == "train"]
 
 
-def decoding(repeats: int) -> None:
-    """Images per second of one thread."""
+def photographs() -> list[bytes]:
+    """JPEG of the size, in pixels and bytes, of ImageNet's."""
     random = np.random.default_rng(0)
     encoded = []
     for _ in range(64):
@@ -138,6 +150,12 @@ def decoding(repeats: int) -> None:
         stream = io.BytesIO()
         Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
         encoded.append(stream.getvalue())
+    return encoded
+
+
+def decoding(repeats: int) -> None:
+    """Images per second of one thread."""
+    encoded = photographs()
     print(f"decoding 500x375 JPEG of {statistics.mean(map(len, encoded)) / 1e3:.0f} kB, random resized crop:")
     draws = augment.draws(0, 0, np.arange(len(encoded)))
     for size in (64, 128, 224):
@@ -154,10 +172,31 @@ def _decoder(encoded: list[bytes], draws: np.ndarray, size: int, scaled: bool) -
     changes = {"model.image_size": size, "model.channels": 3, "data.scaled_decoding": scaled}
     config = with_overrides(configs.load("imagenet"), changes)
     reading = Reading(config, None, None, training=True)  # type: ignore[arg-type]
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 1
     dataset = tf.data.Dataset.from_tensor_slices((encoded, draws))
-    return dataset.map(lambda image, draws_D: fitted(image, draws_D, reading)).with_options(options)
+    return dataset.map(lambda image, draws_D: fitted(image, draws_D, reading), 1).with_options(tf_data_options(1))
+
+
+def conversion(repeats: int, folder: Path) -> None:
+    """Images per second, files read and written included."""
+    source = folder / "jpegs"
+    encoded = photographs()
+    for number in range(CONVERTED_IMAGES):
+        path = source / f"class{number % 10}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded[number % len(encoded)])
+    rates: dict[str, list[float]] = {"copied": [], "converted": []}
+    for repeat in range(repeats):
+        copy, shards = folder / f"copy-{repeat}", folder / f"shards-{repeat}"
+        request = Request(source, str(shards))
+        rates["copied"].append(CONVERTED_IMAGES / seconds(lambda copy=copy: shutil.copytree(source, copy)))
+        rates["converted"].append(CONVERTED_IMAGES / seconds(lambda request=request: prepare(request)))
+        shutil.rmtree(copy)
+        shutil.rmtree(shards)
+    copied, converted = (statistics.median(rates[name]) for name in rates)
+    print(
+        f"{CONVERTED_IMAGES} JPEG files to shards on all cores, every image decoded: {converted:.0f} images/s, "
+        f"{converted / copied:.2f} of copying the files ({copied:.0f}/s, from memory to memory)"
+    )
 
 
 def memory(endpoint: str, folder: Path) -> None:
@@ -194,6 +233,7 @@ def main() -> int:
         raw(endpoint, parsed.repeats)
         training(endpoint, parsed.repeats, Path(temporary))
         decoding(parsed.repeats)
+        conversion(parsed.repeats, Path(temporary))
         memory(endpoint, Path(temporary))
     return 0
 

@@ -46,6 +46,7 @@ class Meter:
 
     @property
     def input_wait(self) -> float:
+        """Share of the time that it took to get batches, those included that were ready."""
         return self.waited / self.seconds if self.timed_steps else math.nan
 
     def input_waits(self) -> dict[str, float]:
@@ -57,13 +58,18 @@ class Meter:
 
     def input_line(self, remote: bool) -> str:
         """How much of the time was waited for data, and for what, in words."""
-        share = f"input: {100 * self.input_wait:.1f} % of the time was waited for data"
-        stage, waited = max(self.waits.items(), key=lambda item: item[1])
-        if not self.timed_steps or self.input_wait < SMALL_WAIT or not waited:
-            return share if self.timed_steps else "input: no step was timed"
+        if not self.timed_steps:
+            return "input: no step was timed"
+        stage, most = max(self.waits.items(), key=lambda item: item[1])
+        waited = sum(self.waits.values()) / self.seconds
+        if waited < SMALL_WAIT:
+            return f"input: {100 * waited:.1f} % of the time was waited for data"
         what, mend = {
             READING: ("the network" if remote else "reading", "raise storage.connections or storage.cache_bytes"),
             DECODING: ("decoding", "raise data.readers, or give it more cores"),
             AUGMENTING: ("augmentation", "raise data.prefetch, or give it more cores"),
         }[stage]
-        return f"{share}, mostly for {what} ({100 * waited / self.waited:.0f} % of the waiting): {mend}"
+        return (
+            f"input: {100 * waited:.1f} % of the time was waited for data, mostly for {what} "
+            f"({100 * most / sum(self.waits.values()):.0f} % of the waiting): {mend}"
+        )

@@ -68,11 +68,12 @@ TRAIN = {
     "images_per_second": Tag("speed/images_per_second", "Training images per second, over all ranks."),
     "input_wait": Tag(
         "speed/input_wait",
-        "Share of the time that rank 0 waited for data, 0 to 1. Well above 0: input is too slow.",
+        "Share of the time that rank 0 took to get its batches, 0 to 1, the handing over of those that were ready "
+        "included. Well above 0.05: input is too slow.",
     ),
-    "wait_reading": Tag("speed/input_wait_reading", "The part of speed/input_wait that is for disk or network."),
-    "wait_decoding": Tag("speed/input_wait_decoding", "The part of speed/input_wait that is for decoding."),
-    "wait_augmenting": Tag("speed/input_wait_augmenting", "The part of speed/input_wait that is for augmentation."),
+    "wait_reading": Tag("speed/input_wait_reading", "Its part that was waited for disk or network."),
+    "wait_decoding": Tag("speed/input_wait_decoding", "Its part that was waited for decoding."),
+    "wait_augmenting": Tag("speed/input_wait_augmenting", "Its part that was waited for augmentation."),
 }
 TEST = {
     "loss": Tag("loss/total_test", "Mean loss over all test records: the sum of its terms."),

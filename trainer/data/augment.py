@@ -133,9 +133,9 @@ def _cut(
     return tf.slice(images, begin, tf.stack([*(-1 for _ in whole), height, width, -1]))
 
 
-def resized(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Images uint8 [..., H, W, C] as [..., size, size, C]."""
-    exact = tf.image.resize(images, (size, size), antialias=True)
+def resized(images: tf.Tensor, size: int, *, antialias: bool = True) -> tf.Tensor:
+    """Images uint8 [..., H, W, C] as [..., size, size, C]; ``antialias`` matters where they become smaller."""
+    exact = tf.image.resize(images, (size, size), antialias=antialias)
     return tf.cast(tf.clip_by_value(tf.round(exact), 0.0, 255.0), tf.uint8)
 
 

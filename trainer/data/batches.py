@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config  # the public one cannot be asked, nor switched off
 
 from trainer.errors import CapsnetError
 
@@ -73,7 +74,7 @@ class Batches(Iterator[Batch]):
         self.waits = dict.fromkeys(STAGES, 0.0)
         dataset, self._flow = open_from(0)
         self.element_spec: dict[str, tf.TensorSpec] = dataset.element_spec
-        self._iterator = [iter(dataset)]
+        self._iterator = [started(dataset)]
         self._closing: list[Callable[[], None]] = []
         # also at exit: tf.data threads must not call into a Python that is going down
         self._finalizer = weakref.finalize(self, self._iterator.clear)
@@ -104,7 +105,7 @@ class Batches(Iterator[Batch]):
                     raise
                 dataset, self._flow = self._open_from(self._served)
                 self._opened_at = self._served
-                self._iterator.append(iter(dataset))
+                self._iterator.append(started(dataset))
         raise StopIteration
 
     def on_close(self, act: Callable[[], None]) -> None:
@@ -122,3 +123,18 @@ class Batches(Iterator[Batch]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def started(dataset: tf.data.Dataset) -> Iterator[Batch]:
+    """The iterator of a dataset that works ahead of its use, whatever is asked of TensorFlow's operations.
+
+    With op determinism TensorFlow rewrites a dataset that calls Python so that nothing of it runs in parallel or in the
+    background. It does so when the iterator is made; a dataset of which each part is in order does not need it.
+    """
+    if not tf_config.is_op_determinism_enabled():
+        return iter(dataset)
+    tf_config.disable_op_determinism()
+    try:
+        return iter(dataset)
+    finally:
+        tf_config.enable_op_determinism()

@@ -79,7 +79,9 @@ def fitted(encoded: tf.Tensor, draws_D: tf.Tensor, reading: Reading) -> tf.Tenso
 def _decoded_part(encoded: tf.Tensor, window: tuple[tf.Tensor, ...], size: int, channels: int) -> tf.Tensor:
     """A window (top, left, height, width in pixels) of a JPEG, resized.
 
-    The decoder divides both sides by ``ratio`` for much less work; the largest is taken that leaves at least ``size``.
+    The decoder divides both sides by ``ratio``; the largest is taken that leaves at least ``size``. What is left is
+    less than a halving of the shorter side, so the filter against aliasing, which costs more than the decoder saves, is
+    only needed where the ratios end.
     """
     top, left, height, width = window
     ratios = tf.constant(RATIOS)
@@ -88,7 +90,7 @@ def _decoded_part(encoded: tf.Tensor, window: tuple[tf.Tensor, ...], size: int, 
     def decoded(ratio: int) -> tf.Tensor:
         scaled = [top // ratio, left // ratio, tf.maximum(height // ratio, 1), tf.maximum(width // ratio, 1)]
         image_HWC = tf.image.decode_and_crop_jpeg(encoded, tf.stack(scaled), channels=channels, ratio=ratio)
-        return augment.resized(image_HWC, size)
+        return augment.resized(image_HWC, size, antialias=ratio == RATIOS[-1])
 
     branches: list[Callable[[], tf.Tensor]] = [partial(decoded, ratio) for ratio in RATIOS]
     return tf.switch_case(chosen, branches)

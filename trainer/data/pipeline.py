@@ -234,11 +234,6 @@ def _decoded(source: tf.data.Dataset, reading: Reading, flow: Flow) -> tf.data.D
     def finished(batch: Batch) -> Batch:
         return {**batch, "image": flow.counting("augmented", batch["image"])}
 
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = data.readers
-    options.threading.max_intra_op_parallelism = 1
     plain = tf.autograph.experimental.do_not_convert  # these are graph code as they stand
     return (
         source.prefetch(1)
@@ -251,5 +246,15 @@ def _decoded(source: tf.data.Dataset, reading: Reading, flow: Flow) -> tf.data.D
         .map(plain(finish))
         .map(plain(finished))
         .prefetch(data.prefetch)
-        .with_options(options)
+        .with_options(tf_data_options(data.readers))
     )
+
+
+def tf_data_options(threads: int) -> tf.data.Options:
+    """In order, and on threads of its own."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    return options

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
 
 from tests.unit.data.small_sets import SmallSet, numbered, pixels_of, png, with_record_changed
 from trainer.config import with_overrides
@@ -277,6 +280,24 @@ def test_a_damaged_test_record_is_named(small_set: MakeSet) -> None:
     served, message = until_error(test_batches(made.config, made.index, 0, 1))
     assert served == 3  # records 19..22 are the last block of the second shard of 12
     assert "test-00001-of-00002.tfrecord: record 11: truncated" in message
+
+
+@pytest.mark.parametrize("determinism", [False, True])
+def test_batches_are_made_ahead_of_their_use(small_set: MakeSet, determinism: bool) -> None:
+    """TensorFlow's determinism of operations would make all of it wait until a batch is asked for."""
+    if determinism:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        made = small_set()
+        with train_batches(made.config, made.index, 0, 1, 0, 8) as batches:
+            next(batches)
+            deadline = time.monotonic() + 30
+            while batches._flow.augmented < 4:
+                assert time.monotonic() < deadline, "nothing was made ahead"
+                time.sleep(0.01)
+            assert tf_config.is_op_determinism_enabled() == determinism
+    finally:
+        tf_config.disable_op_determinism()
 
 
 def test_dropping_in_the_middle_ends_the_threads(small_set: MakeSet) -> None:

@@ -16,6 +16,7 @@ SMALL_PIXELS = 128
 QUALITY = 95
 KEPT_MODES = {"L": 1, "RGB": 3}
 JPEG_NAMES = (".jpg", ".jpeg")
+VALUES_V = np.arange(256)
 LOSSLESS = ("PNG", "BMP", "GIF", "TIFF", "PPM")
 
 Image.preinit()
@@ -57,7 +58,7 @@ def look(data: bytes, name: str, sampled: bool) -> Looked:
             if kind == "JPEG" and not counted:
                 image.draft(image.mode, (max(width // 8, 1), max(height // 8, 1)))
             image.load()
-            sums = _sums(np.asarray(image)) if counted else None
+            sums = _sums(image) if counted else None
     except Exception as error:  # decoders raise whatever they like at damaged bytes
         raise BadImage(" ".join(f"{error or type(error).__name__}".split())) from None
     return Looked(data, kind.lower(), height, width, KEPT_MODES[image.mode], sums, odd)
@@ -90,13 +91,11 @@ def _as_rgb(image: Image.Image, kind: str) -> tuple[bytes, str]:
     return out.getvalue(), "JPEG"
 
 
-def _sums(values: np.ndarray) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    flat = values.reshape(values.shape[0] * values.shape[1], -1).astype(np.int64)
-    return (
-        len(flat),
-        tuple(int(value) for value in flat.sum(axis=0)),
-        tuple(int(value) for value in (flat * flat).sum(axis=0)),
-    )
+def _sums(image: Image.Image) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """From histograms, which Pillow makes several times as fast as NumPy adds up squares of bytes."""
+    counts_CV = np.array(image.histogram(), np.int64).reshape(-1, len(VALUES_V))
+    totals_C, squares_C = counts_CV @ VALUES_V, counts_CV @ VALUES_V**2
+    return image.width * image.height, tuple(map(int, totals_C)), tuple(map(int, squares_C))
 
 
 def png_of_planes(planes: bytes, side: int = 32) -> bytes:
