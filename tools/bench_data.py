@@ -17,11 +17,13 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,19 +40,25 @@ from trainer.data.batches import STAGES
 from trainer.data.decoding import Reading, fitted
 from trainer.data.index import folder_of, load_index
 from trainer.data.pipeline import tf_data_options, train_batches
-from trainer.data.prepare.request import Request
-from trainer.data.prepare.run import prepare
 
 BUCKET = "bench"
 RAW_BYTES = 128 * 2**20
 RANGE_BYTES = 8 * 2**20
-STREAMED_STEPS = 6000
-CONVERTED_IMAGES = 4000
+STREAMED_STEPS = 20_000
+CONVERTED_IMAGES = 10_000
+DECODED_TIMES = 20
 
 
 def put(endpoint: str, name: str, data: bytes) -> None:
     url = f"{endpoint}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}"
     urllib.request.urlopen(urllib.request.Request(url, data, method="POST")).close()
+
+
+def put_embedded(endpoint: str) -> Path:
+    embedded = Path(str(folder_of("embedded")))
+    for path in embedded.iterdir():
+        put(endpoint, f"set/{path.name}", path.read_bytes())
+    return embedded
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -98,9 +106,7 @@ def raw(endpoint: str, repeats: int) -> None:
 
 def training(endpoint: str, repeats: int, folder: Path) -> None:
     """Images per second of the real program."""
-    embedded = Path(str(folder_of("embedded")))
-    for path in embedded.iterdir():
-        put(endpoint, f"set/{path.name}", path.read_bytes())
+    embedded = put_embedded(endpoint)
     quiet = {"log.observe_every_steps": "0"}
     memory = tempfile.mkdtemp(dir="/dev/shm") if Path("/dev/shm").is_dir() else None
     places = {"disk": str(embedded), "bucket": f"gs://{BUCKET}/set"}
@@ -163,7 +169,7 @@ def decoding(repeats: int) -> None:
         datasets = {scaled: _decoder(encoded, draws, size, scaled) for scaled in rates}
         for _ in range(repeats + 1):
             for scaled, dataset in datasets.items():
-                rates[scaled].append(len(encoded) / seconds(lambda dataset=dataset: list(dataset)))
+                rates[scaled].append(DECODED_TIMES * len(encoded) / seconds(lambda dataset=dataset: list(dataset)))
         reduced, full = (statistics.median(rates[scaled][1:]) for scaled in (True, False))
         print(f"  to {size}: {reduced:.0f} images/s, {reduced / full:.2f} of decoding in whole")
 
@@ -173,6 +179,7 @@ def _decoder(encoded: list[bytes], draws: np.ndarray, size: int, scaled: bool) -
     config = with_overrides(configs.load("imagenet"), changes)
     reading = Reading(config, None, None, training=True)  # type: ignore[arg-type]
     dataset = tf.data.Dataset.from_tensor_slices((encoded, draws))
+    dataset = dataset.repeat(DECODED_TIMES)  # beside which the start is little
     return dataset.map(lambda image, draws_D: fitted(image, draws_D, reading), 1).with_options(tf_data_options(1))
 
 
@@ -184,23 +191,30 @@ def conversion(repeats: int, folder: Path) -> None:
         path = source / f"class{number % 10}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded[number % len(encoded)])
-    rates: dict[str, list[float]] = {"copied": [], "converted": []}
+    ways = ("copied", "copied and synced", "converted")
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(repeats):
         copy, shards = folder / f"copy-{repeat}", folder / f"shards-{repeat}"
-        request = Request(source, str(shards))
-        rates["copied"].append(CONVERTED_IMAGES / seconds(lambda copy=copy: shutil.copytree(source, copy)))
-        rates["converted"].append(CONVERTED_IMAGES / seconds(lambda request=request: prepare(request)))
+        command = [sys.executable, "-m", "trainer", "data", "prepare", str(source), str(shards)]
+        os.sync()
+        copied = seconds(partial(shutil.copytree, source, copy))
+        synced = copied + seconds(os.sync)
+        converted = seconds(partial(subprocess.run, command, check=True, capture_output=True))
+        for way, took in zip(ways, (copied, synced, converted), strict=True):
+            rates[way].append(CONVERTED_IMAGES / took)
         shutil.rmtree(copy)
         shutil.rmtree(shards)
-    copied, converted = (statistics.median(rates[name]) for name in rates)
+    copied, synced, converted = (statistics.median(rates[way]) for way in ways)
     print(
         f"{CONVERTED_IMAGES} JPEG files to shards on all cores, every image decoded: {converted:.0f} images/s, "
-        f"{converted / copied:.2f} of copying the files ({copied:.0f}/s, from memory to memory)"
+        f"start included\n  against copying the files: {converted / copied:.2f} ({copied:.0f}/s), against copying them "
+        f"and syncing, as shards are: {converted / synced:.2f} ({synced:.0f}/s)"
     )
 
 
 def memory(endpoint: str, folder: Path) -> None:
     """Resident memory while streaming, epoch after epoch."""
+    put_embedded(endpoint)
     changes = {
         "data.uri": f"gs://{BUCKET}/set",
         "storage.cache_dir": str(folder / "small-cache"),
@@ -210,7 +224,7 @@ def memory(endpoint: str, folder: Path) -> None:
     points = []
     with train_batches(config, load_index(config.data.uri), 0, 1, 0, STREAMED_STEPS) as batches:
         for step, _ in enumerate(batches):
-            if step >= STREAMED_STEPS // 3 and step % 10 == 0:
+            if step >= STREAMED_STEPS // 2 and step % 10 == 0:
                 points.append((step, psutil.Process().memory_info().rss / 2**20))
     slope, _ = np.polyfit(*zip(*points, strict=True), 1)
     print(
@@ -222,6 +236,7 @@ def memory(endpoint: str, folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", help="raw, training, decoding, conversion or memory")
     parsed, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary, server.running(advertised_port=1) as endpoint:
         os.environ["STORAGE_EMULATOR_HOST"] = endpoint
@@ -230,11 +245,16 @@ def main() -> int:
             f"{endpoint}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}, method="POST"
         )
         urllib.request.urlopen(request).close()
-        raw(endpoint, parsed.repeats)
-        training(endpoint, parsed.repeats, Path(temporary))
-        decoding(parsed.repeats)
-        conversion(parsed.repeats, Path(temporary))
-        memory(endpoint, Path(temporary))
+        parts = {
+            "raw": lambda: raw(endpoint, parsed.repeats),
+            "training": lambda: training(endpoint, parsed.repeats, Path(temporary)),
+            "decoding": lambda: decoding(parsed.repeats),
+            "conversion": lambda: conversion(parsed.repeats, Path(temporary)),
+            "memory": lambda: memory(endpoint, Path(temporary)),
+        }
+        for name, measure in parts.items():
+            if parsed.only in (None, name):
+                measure()
     return 0
 
 

@@ -21,6 +21,7 @@ from trainer.plan import Command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures are exceptions; the rest is TensorFlow on itself
     try:
         parsed = _parsed(arguments)
         if not hasattr(parsed, "run_command"):

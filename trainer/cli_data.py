@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shlex
 import signal
@@ -126,6 +127,13 @@ def _shards(text: str) -> dict[str, int]:
     return shards
 
 
+def _tell_of_retries() -> None:
+    """Waiting for a bucket that does not answer is not to look like working."""
+    log = logging.getLogger("capsnet")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())
+
+
 class _Reporter:
     """Progress with the time that is left, counted from what this call did."""
 
@@ -162,6 +170,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
     from trainer.data.prepare.request import Request
     from trainer.data.prepare.seen import ODDITIES
 
+    _tell_of_retries()
     if parsed.seed < 0:
         raise ConfigError(f"--seed {parsed.seed}: give 0 or more")
     command = _command(parsed)
@@ -267,6 +276,7 @@ def _summary(index: Any, destination: str) -> None:
 def _inspect(parsed: argparse.Namespace) -> int:
     from trainer.data import inspect
 
+    _tell_of_retries()
     inspect.run(parsed.uri, parsed.sheet, print)
     return EXIT_DONE
 
@@ -274,4 +284,5 @@ def _inspect(parsed: argparse.Namespace) -> int:
 def _verify(parsed: argparse.Namespace) -> int:
     from trainer.data import verify
 
+    _tell_of_retries()
     return EXIT_UNEXPECTED if verify.run(parsed.uri, parsed.workers, print) else EXIT_DONE

@@ -25,7 +25,6 @@ def export(run: Path, destination: Path, which: str = "best") -> None:
     """
     if destination.exists():
         raise ConfigError(f"{destination}: exists; choose another folder or remove it")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, print)
     config = configuration.validated(json.loads(found.config), str(found.path))
     names = data_index.load_index(config.data.uri, config.storage).classes

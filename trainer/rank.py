@@ -31,7 +31,6 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
     Returns only after a success on a single rank; otherwise the process ends here, because the libraries' own
     clean-up at exit waits for ranks that may be gone.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.raiseExceptions = False  # a full disk or a closed pipe is no reason to stop over a log line
     try:
         world = distributed.placed()

@@ -28,8 +28,9 @@ class Fault:
     """What is done to requests.
 
     kind: status (``value``), refuse (the connection is closed before an answer), reset (in mid-body), stall (in
-    mid-body for ``value`` seconds), cut (the body ends early), flip (a bit), slow (``value`` seconds before the
-    answer), empty (a listing), act (``action`` before the request is passed on), act_midway (in mid-body).
+    mid-body for ``value`` seconds), cut (the body ends early), flip (a bit), spoil (a bit of what is
+    sent), slow (``value`` seconds before the answer), empty (a listing), act (``action`` before the request is passed
+    on), act_midway (in mid-body).
     """
 
     kind: str
@@ -76,6 +77,12 @@ class Proxy:
             return str(json.load(answer)["generation"])
 
 
+def _flipped(data: bytes) -> bytes:
+    """With a bit of the byte in the middle changed."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -95,6 +102,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 time.sleep(fault.value)
             if fault and kind == "act":
                 fault.action()
+            if kind == "spoil" and body:
+                body = _flipped(body)
             if kind == "empty":
                 return self._answer(200, b'{"kind": "storage#objects"}')
             media = MEDIA.search(self.path)
@@ -137,7 +146,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             }
             kind = fault.kind if fault else ""
             if kind == "flip" and data:
-                data = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :]
+                data = _flipped(data)
             self._start(answer.status, passed, len(data))
             half = len(data) // 2
             self.wfile.write(data[:half])

@@ -14,6 +14,7 @@ from tests.integration.conftest import Bucket
 from trainer import storage
 from trainer.config import StorageConfig
 from trainer.errors import StorageError
+from trainer.storage.cloud import RESUMABLE_BYTES
 
 QUICK = StorageConfig(deadline_seconds=5, first_wait_seconds=0.01, longest_wait_seconds=0.05, stall_seconds=0.5)
 DATA = os.urandom(3_000_001)
@@ -69,3 +70,24 @@ def test_credentials_that_were_asked_for_are_not_done_without(tmp_path: Path) ->
     program = "from trainer import storage\nstorage.listing('gs://b/a')"
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert "StorageRefused: GOOGLE_APPLICATION_CREDENTIALS=" in ended.stderr
+
+
+def test_a_large_upload_goes_on_where_it_was(bucket: Bucket) -> None:
+    data = os.urandom(5 * RESUMABLE_BYTES)
+    bucket.proxy.faults.append(Fault("refuse", where="^PUT ", every=3, times=2))
+    bucket.proxy.faults.append(Fault("status", 503, where="^PUT ", every=4, times=1))
+    storage.create(f"{bucket.uri}/a", data, QUICK)
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == data
+    parts = [line for line in bucket.proxy.log if line.startswith("PUT ")]
+    assert sum(fault.done for fault in bucket.proxy.faults) == 3
+    assert len(parts) == 5 + 3
+
+
+@pytest.mark.parametrize("size", [100_000, 20_000_000])
+def test_an_upload_that_is_damaged_on_the_way_is_made_again(bucket: Bucket, size: int) -> None:
+    data = os.urandom(size)
+    fault = Fault("spoil", where="^PUT " if size > RESUMABLE_BYTES else "^POST ")
+    bucket.proxy.faults.append(fault)
+    storage.create(f"{bucket.uri}/a", data, QUICK)
+    assert fault.done == 1
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == data

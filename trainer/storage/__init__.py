@@ -15,7 +15,8 @@ import google_crc32c
 from trainer.config import StorageConfig
 from trainer.errors import StorageError, StorageRefused
 from trainer.storage import cloud, local
-from trainer.storage.cloud import SCHEME, Entry
+from trainer.storage.answers import SCHEME
+from trainer.storage.cloud import Entry
 from trainer.storage.local import sync_folder
 from trainer.storage.retry import PassingError
 

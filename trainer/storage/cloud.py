@@ -2,30 +2,25 @@
 
 Listing, metadata and uploads go through google-cloud-storage; bytes are read through its authorised session, which is
 several times as fast, and are checked here, because ranged reads do not notice damage. There is one policy of
-retries, ours: the library's own is switched off.
+retries, ours; the library's own loop is used within a resumable upload only, which it alone can go on with.
 """
 
 from __future__ import annotations
 
 import base64
-import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import google_crc32c
 
 from trainer.config import StorageConfig
-from trainer.errors import ObjectChanged, StorageRefused
-from trainer.storage.retry import PASSING_STATUSES, PassingError, Patience, persistently
+from trainer.errors import ObjectChanged
+from trainer.storage.answers import Refusal, asked_to_wait, resuming, split, translated
+from trainer.storage.connection import connected
+from trainer.storage.retry import PassingError, Patience, persistently
 
-T = TypeVar("T")
-
-SCHEME = "gs://"
-EMULATOR = "STORAGE_EMULATOR_HOST"
-KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 CHUNK_BYTES = 2**20
 RESUMABLE_BYTES = 8 * 2**20
 CONNECT_SECONDS = 10.0
@@ -40,37 +35,19 @@ class Entry(NamedTuple):
     generation: int
 
 
-class _Connection(NamedTuple):
-    client: Any
-    identity: str
-
-
-_connections: dict[tuple[int, str], _Connection] = {}
-_connecting = threading.RLock()
-os.register_at_fork(before=_connecting.acquire, after_in_parent=_connecting.release, after_in_child=_connecting.release)
-
-
-def split(location: str) -> tuple[str, str]:
-    """(bucket, name) of gs://bucket/name. Raises StorageRefused where no bucket is named."""
-    bucket, _, name = location.removeprefix(SCHEME).partition("/")
-    if not bucket:
-        raise StorageRefused(f"{location}: names no bucket; give gs://bucket/prefix")
-    return bucket, name
-
-
 def listing(folder: str, policy: StorageConfig) -> dict[str, Entry]:
     """All objects below a prefix, by the rest of their names."""
     bucket, name = split(folder)
     prefix = f"{name.rstrip('/')}/" if name.strip("/") else ""
 
     def attempt() -> dict[str, Entry]:
-        client = _connected().client
+        client = connected().client
         found = client.list_blobs(
             bucket, prefix=prefix, timeout=_timeout(policy), retry=None, fields=f"items({FIELDS}),nextPageToken"
         )
         return {blob.name.removeprefix(prefix): _entry(blob) for blob in found if not blob.name.endswith("/")}
 
-    return persistently(policy, folder, lambda: _translated(attempt, folder, LIST))
+    return persistently(policy, folder, lambda: translated(attempt, folder, LIST))
 
 
 FIELDS = "name,size,crc32c,generation"
@@ -81,10 +58,10 @@ def stat(location: str, policy: StorageConfig) -> Entry | None:
     bucket, name = split(location)
 
     def attempt() -> Entry | None:
-        blob = _connected().client.bucket(bucket).get_blob(name, timeout=_timeout(policy), retry=None)
+        blob = connected().client.bucket(bucket).get_blob(name, timeout=_timeout(policy), retry=None)
         return _entry(blob) if blob is not None else None
 
-    return persistently(policy, location, lambda: _translated(attempt, location, READ))
+    return persistently(policy, location, lambda: translated(attempt, location, READ))
 
 
 def chunks(location: str, entry: Entry, offset: int, length: int, policy: StorageConfig) -> Iterator[bytes]:
@@ -100,7 +77,7 @@ def chunks(location: str, entry: Entry, offset: int, length: int, policy: Storag
     checksum = google_crc32c.Checksum()
     while at < stop:
         try:
-            for chunk in _translated(lambda at=at: _open(location, entry, at, stop, policy), location, READ):  # type: ignore[misc]
+            for chunk in translated(lambda at=at: _open(location, entry, at, stop, policy), location, READ):  # type: ignore[misc]
                 checksum.update(chunk)
                 at += len(chunk)
                 patience.progress()
@@ -119,7 +96,7 @@ def _open(location: str, entry: Entry, at: int, stop: int, policy: StorageConfig
     import requests
 
     bucket, name = split(location)
-    client = _connected().client
+    client = connected().client
     url = f"{client.api_endpoint}/download/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}"
     response = client._http.get(
         url,
@@ -131,10 +108,10 @@ def _open(location: str, entry: Entry, at: int, stop: int, policy: StorageConfig
     with response:
         status = response.status_code
         if status >= 300:
-            raise _Refusal(status, response.text[:200], _asked_to_wait(response.headers.get("Retry-After", "")))
+            raise Refusal(status, response.text[:200], asked_to_wait(response.headers.get("Retry-After", "")))
         generation = response.headers.get("x-goog-generation", str(entry.generation))
         if generation != str(entry.generation):
-            raise _Refusal(412, "another generation came")
+            raise Refusal(412, "another generation came")
         if status != 206 and not (at == 0 and stop == entry.bytes):
             raise PassingError(f"status {status} instead of 206 for a part of the object")
         place = response.headers.get("Content-Range", "")
@@ -175,7 +152,7 @@ def write(location: str, data: bytes | Path, policy: StorageConfig, *, replace: 
                 return  # an earlier attempt that seemed to have failed
             raise ObjectChanged(f"{location}: written by somebody else; name another place or remove it first")
         expected = now.generation if now is not None else 0  # a damaged attempt was deleted, with what it replaced
-        _translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
+        translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
 
     persistently(policy, location, attempt)
 
@@ -184,10 +161,15 @@ def _upload(
     location: str, data: bytes | Path, size: int, checksum: int, generation: int, policy: StorageConfig
 ) -> None:
     bucket, name = split(location)
-    resumable = {"chunk_size": RESUMABLE_BYTES} if size > RESUMABLE_BYTES else {}
-    blob = _connected().client.bucket(bucket).blob(name, **resumable)
+    resumable = size > RESUMABLE_BYTES
+    blob = connected().client.bucket(bucket).blob(name, chunk_size=RESUMABLE_BYTES if resumable else None)
     blob.crc32c = base64.b64encode(checksum.to_bytes(4, "big")).decode()
-    rules = {"if_generation_match": generation, "timeout": _timeout(policy), "retry": None, "checksum": "crc32c"}
+    rules = {
+        "if_generation_match": generation,
+        "timeout": _timeout(policy),
+        "retry": resuming(policy, location) if resumable else None,
+        "checksum": "crc32c",
+    }
     if isinstance(data, Path):
         blob.upload_from_filename(str(data), content_type="application/octet-stream", **rules)
     else:
@@ -205,11 +187,11 @@ def delete(location: str, policy: StorageConfig) -> None:
 
     def attempt() -> None:
         try:
-            _connected().client.bucket(bucket).delete_blob(name, timeout=_timeout(policy), retry=None)
+            connected().client.bucket(bucket).delete_blob(name, timeout=_timeout(policy), retry=None)
         except NotFound:
             return
 
-    persistently(policy, location, lambda: _translated(attempt, location, DELETE))
+    persistently(policy, location, lambda: translated(attempt, location, DELETE))
 
 
 def _measured(data: bytes | Path) -> tuple[int, int]:
@@ -231,105 +213,3 @@ def _entry(blob: Any) -> Entry:
 
 def _timeout(policy: StorageConfig) -> tuple[float, float]:
     return min(CONNECT_SECONDS, policy.stall_seconds), policy.stall_seconds
-
-
-def _connected() -> _Connection:
-    """The client of this process; one for each, since connections do not survive a fork."""
-    key = (os.getpid(), os.environ.get(EMULATOR, ""))
-    with _connecting:
-        if key not in _connections:
-            _connections[key] = _connect()
-        return _connections[key]
-
-
-def _connect() -> _Connection:
-    import google.auth
-    import requests.adapters
-    from google.auth.credentials import AnonymousCredentials
-    from google.auth.exceptions import DefaultCredentialsError
-    from google.cloud import storage
-
-    if os.environ.get(EMULATOR):
-        client, identity = storage.Client(credentials=AnonymousCredentials(), project="emulator"), "anonymous"
-    else:
-        try:
-            credentials, project = google.auth.default()
-            client = storage.Client(credentials=credentials, project=project or "none")
-            identity = getattr(credentials, "service_account_email", None) or "the default credentials"
-        except DefaultCredentialsError as error:
-            if path := os.environ.get(KEY_FILE):  # asked for, so anonymous access would hide the mistake
-                reason = " ".join(str(error).split())[:120]
-                raise StorageRefused(f"{KEY_FILE}={path}: no usable credentials ({reason}); mend or unset it") from None
-            client, identity = storage.Client.create_anonymous_client(), "anonymous (no credentials were found)"
-    adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64)
-    for scheme in ("https://", "http://"):
-        client._http.mount(scheme, adapter)
-    return _Connection(client, identity)
-
-
-class _Refusal(Exception):
-    """An answer that is not what was asked for."""
-
-    def __init__(self, status: int, reason: str, wait_seconds: float = 0.0) -> None:
-        super().__init__(reason)
-        self.status, self.wait_seconds = status, wait_seconds
-
-
-def _asked_to_wait(header: str) -> float:
-    return float(header) if header.isdigit() else 0.0
-
-
-def _translated(attempt: Callable[[], T], location: str, permission: str) -> T:
-    """What ``attempt`` gives; its failures as PassingError or as a line for a person."""
-    result = _one_try(attempt, location, permission)
-    if isinstance(result, Iterator):
-        return _translated_items(result, location, permission)  # type: ignore[return-value]
-    return result
-
-
-def _translated_items(items: Iterator[Any], location: str, permission: str) -> Iterator[Any]:
-    nothing = object()
-    while (item := _one_try(lambda: next(items, nothing), location, permission)) is not nothing:
-        yield item
-
-
-def _one_try(attempt: Callable[[], T], location: str, permission: str) -> T:
-    import requests
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import GoogleAuthError, TransportError
-    from google.cloud.storage.exceptions import DataCorruption
-
-    try:
-        return attempt()
-    except _Refusal as error:
-        raise _meaning(error.status, str(error), location, permission, error.wait_seconds) from None
-    except GoogleAPICallError as error:
-        headers = getattr(error.response, "headers", None) or {}
-        wait_seconds = _asked_to_wait(headers.get("Retry-After", ""))
-        raise _meaning(int(error.code or 0), error.message, location, permission, wait_seconds) from None
-    except DataCorruption:
-        raise PassingError("what the server stored does not have the checksum of what was sent") from None
-    except (requests.RequestException, TransportError, ConnectionError, TimeoutError) as error:
-        raise PassingError(f"no connection ({type(error).__name__})") from None
-    except GoogleAuthError as error:
-        if error.retryable:
-            raise PassingError("the credentials could not be renewed") from None
-        # what the session makes of a 401 that new credentials did not mend
-        raise _meaning(401, str(error), location, permission) from None
-
-
-def _meaning(status: int, reason: str, location: str, permission: str, wait_seconds: float = 0.0) -> Exception:
-    bucket, _ = split(location)
-    if status in PASSING_STATUSES:
-        return PassingError(f"the server answered {status}", wait_seconds)
-    if status == 412:
-        return ObjectChanged(f"{location}: is another object than when reading or writing began; start again")
-    if status == 404:
-        return StorageRefused(f"{location}: there is no such object, or no bucket {bucket}; check the name")
-    if status in (401, 403):
-        identity = _connected().identity
-        mend = "renew the credentials" if status == 401 else f"grant {permission} on bucket {bucket} to it"
-        return StorageRefused(
-            f"{location}: {identity} lacks permission {permission} on bucket {bucket} (status {status}); {mend}"
-        )
-    return StorageRefused(f"{location}: the server answered {status} ({' '.join(reason.split())[:120]})")

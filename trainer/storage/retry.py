@@ -14,7 +14,12 @@ from trainer.errors import StorageError
 T = TypeVar("T")
 log = logging.getLogger("capsnet")
 
-PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+NOT_IMPLEMENTED = 501
+
+
+def passes(status: int) -> bool:
+    """Whether an answer of that status may be another the next time."""
+    return status in (408, 429) or (status >= 500 and status != NOT_IMPLEMENTED)
 
 
 class PassingError(Exception):
