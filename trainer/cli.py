@@ -57,12 +57,12 @@ def _parser(arguments: Sequence[str]) -> Parser:
         prog="capsnet",
         formatter_class=Help,
         allow_abbrev=False,
-        description="Train capsule networks: on one process or many, watched in TensorBoard, resumed exactly.",
+        description="Train capsule networks: on one process or many, watched in TensorBoard,\nresumed exactly.",
         epilog="first steps:\n"
         "  capsnet recipes                      what there is to train\n"
         "  capsnet train                        train the default recipe\n"
         "  capsnet launch --ranks 2 train       the same on two processes over Horovod\n"
-        "  capsnet data prepare --help          make shards of CIFAR-10, ImageNet or your own images\n"
+        "  capsnet data prepare --help          shards of CIFAR-10, ImageNet or your own images\n"
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -183,7 +183,7 @@ def _add_export(commands: Any) -> None:
         _export,
         "write a checkpoint as a SavedModel that works without this package",
         "example:\n  capsnet export runs/quick-20260101-120000 model\n\n"
-        "The signature takes uint8 images [B, H, W, C] and gives class_scores [B, J] and label [B].",
+        "The signature takes uint8 images [B, H, W, C] and gives class_scores [B, J]\nand label [B].",
     )
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("destination", type=Path, help="folder that is made")

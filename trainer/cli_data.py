@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer.data.prepare.request import KINDS
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedRun
 from trainer.parsing import EXIT_CODES, Help, add
 
@@ -19,44 +20,52 @@ SHOWN = 10
 
 IMAGENET = """\
 ImageNet, from nothing to training:
-  1. Download these from image-net.org (free account, 'ILSVRC2012' under Download) into one
-     folder, say ~/ilsvrc, and leave them packed:
+  1. Download these from image-net.org (free account, 'ILSVRC2012' under
+     Download) into one folder, say ~/ilsvrc, and leave them packed:
        ILSVRC2012_img_train.tar       147,897,477,120 bytes
        ILSVRC2012_img_val.tar           6,744,924,160 bytes
-       ILSVRC2012_devkit_t12.tar.gz   about 2.5 MB: the classes of the validation images
-     (folders train/<synset>/*.JPEG and val/<synset>/*.JPEG will do instead; so will a flat
-     val/ beside the devkit)
-  2. capsnet data prepare ~/ilsvrc /data/imagenet        or gs://BUCKET/imagenet
-     Makes 1024 train and 128 val shards and index.json. Nothing is unpacked: the disk needs
-     155 GB for the shards, none where they go to a bucket. All cores decode every image once,
-     about 1,000 images/s each: 20 minutes on one core, or as long as copying 155 GB takes.
-     Interrupted, even by kill -9? The same command goes on: only shards that are missing or
-     damaged are made.
-  3. capsnet data verify /data/imagenet                  every checksum, every image decoded
-     capsnet data inspect /data/imagenet                 numbers and a contact sheet
-  4. capsnet train RECIPE --data.uri /data/imagenet --data.test_split val \\
-       --model.classes 1000 --model.channels 3 --data.augment.resize random_resized_crop
-  Classes are synset ids (n01440764, ...) in sorted order, labels 0 to 999 in that order, for
-  both splits: the other numbers in the devkit are mapped through its meta.mat.
+       ILSVRC2012_devkit_t12.tar.gz   about 2.5 MB: classes of the val images
+     Folders train/<synset>/*.JPEG and val/<synset>/*.JPEG will do instead, and
+     so will a flat val/ beside the devkit.
+  2. capsnet data prepare ~/ilsvrc /data/imagenet     or gs://BUCKET/imagenet
+     Makes 1024 train and 128 val shards and index.json. Nothing is unpacked:
+     the disk needs 155 GB for the shards, none where they go to a bucket. All
+     cores decode every image once: two shared cores were measured at 1,300 to
+     1,800 images/s of that size (1.3 million are some 15 minutes then), where
+     disk and network keep up. Interrupted, even by kill -9? The same command
+     goes on: only shards that are missing or damaged are made.
+  3. capsnet data verify /data/imagenet     every checksum, every image decoded
+     capsnet data inspect /data/imagenet    numbers and a contact sheet
+  4. capsnet train imagenet --data.uri /data/imagenet
+  Classes are synset ids (n01440764, ...) in sorted order, labels 0 to 999 in
+  that order, for both splits: the other numbers in the devkit are mapped
+  through its meta.mat.
 """
 
 PREPARE = (
     IMAGENET
     + """
 other sources (the kind is recognised; --kind says it):
-  cifar10, cifar100   cifar-10-binary.tar.gz or cifar-100-binary.tar.gz as downloaded from
-                      cs.toronto.edu/~kriz (size and md5 are checked), or unpacked; lossless PNG
-  folder              <split>/<class>/<image> or <class>/<image>, or a zip of one; where there is
-                      only one split a share is held out of each class as test
-  tfrecord            TFRecords that others wrote (TFDS, Inception/TPU): only an index is made
+  cifar10     cifar-10-binary.tar.gz as downloaded from cs.toronto.edu/~kriz
+              (size and md5 are checked), or unpacked; lossless PNG records
+  cifar100    cifar-100-binary.tar.gz, likewise; the 100 fine classes
+  folder      <split>/<class>/<image> or <class>/<image>, or a zip of one; where
+              there is only one split a share of each class is held out as test
+  tfrecord    TFRecords that others wrote (TFDS, Inception/TPU): only an index
+              is made, they are read as they are
 
 what is stored:
-  JPEG and gray or RGB PNG bytes as they are. Other images (CMYK, palette, alpha, 16 bits, a PNG
-  named .JPEG, ...) become RGB, as JPEG of quality 95 or as PNG if small: counted and listed.
-  Exif orientation is ignored, here and in training. Images that cannot be decoded are skipped
-  and listed; if they are more than --bad-share, the command fails. Mean and deviation are taken
-  over all images up to 128x128 pixels and one in 16 of the others.
-  The same source and seed give the same bytes at any number of workers.
+  JPEG and gray or RGB PNG bytes as they are. Other images (CMYK, palette,
+  alpha, 16 bits, a PNG named .JPEG, ...) become RGB, as JPEG of quality 95 or
+  as PNG if small: counted and listed. Exif orientation is ignored, here and in
+  training. Images that cannot be decoded are skipped and listed; if they are
+  more than --bad-share, the command fails. Mean and deviation are taken over
+  all images up to 128x128 pixels and one in 16 of the others. The same source
+  and seed give the same bytes at any number of workers.
+
+made on the fly from any prepared set, nothing is stored:
+  crowded scenes     capsnet train ... --data.overlap.enabled
+  affine test split  capsnet evaluate RUN --affine
 
 """
     + EXIT_CODES
@@ -94,7 +103,8 @@ def _add_prepare(commands: Any) -> None:
     option = parser.add_argument
     option("source", type=Path, metavar="SOURCE", help="archive, zip or folder")
     option("destination", metavar="DESTINATION", help="folder or gs://bucket/prefix, empty or holding a part of this")
-    option("--kind", choices=("auto", "cifar10", "cifar100", "imagenet", "folder", "tfrecord"), default="auto")
+    kinds = ", ".join(KINDS)
+    option("--kind", choices=("auto", *KINDS), default="auto", metavar="KIND", help=f"{kinds} (default: auto)")
     option("--name", default="", help="of the data set (default: that of the source)")
     option("--licence", default="", metavar="TEXT", help="of the images (default: what is known of the source)")
     option("--seed", type=int, default=0, metavar="N", help="of the shuffle and the held-out share (default: 0)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ from trainer.errors import EXIT_MEANINGS, ConfigError
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 WIDE = 32
+NARROW = 80
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,14 +31,14 @@ def _columns() -> int:
     try:
         return int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
     except (OSError, ValueError):
-        return 80
+        return NARROW
 
 
 def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str = "") -> Parser:
     parser: Parser = commands.add_parser(
         name,
         help=help,
-        description=help[0].upper() + help[1:] + ".",
+        description=textwrap.fill(help[0].upper() + help[1:] + ".", NARROW),
         epilog=epilog,
         formatter_class=Help,
         allow_abbrev=False,

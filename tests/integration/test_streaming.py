@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.gcs.proxy import Fault
 from tests.integration import harness
 from tests.integration.conftest import Bucket
+from tests.unit.data.prepare import sources
 from trainer import configs
 from trainer.config import RunConfig, with_overrides
 from trainer.data import index as data_index
@@ -142,5 +146,40 @@ def test_the_loss_curve_is_that_from_disk(bucket: Bucket, embedded: str, tmp_pat
     output = harness.train(tmp_path / "there", ranks=ranks, fields={**exact, **PATIENT, **place})
     assert "input: " in output
     assert len(harness.losses(tmp_path / "here")) == harness.STEPS
+    assert harness.losses(tmp_path / "there") == harness.losses(tmp_path / "here")
+    assert sum(fault.done for fault in bucket.proxy.faults) > 5
+
+
+@pytest.fixture(scope="module")
+def colour_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of 32x32 colour images in ten classes, as lossless files."""
+    images = (("train", 64), ("test", 8))
+    files = {
+        f"{split}/{name}/{number}.png": sources.encoded(Image.fromarray(sources.pixels(97 * number + name, 32)), "PNG")
+        for split, count in images
+        for name in range(10)
+        for number in range(count)
+    }
+    return sources.zipped(tmp_path_factory.mktemp("colour") / "images.zip", files)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_cifar_recipe_from_images_to_a_trained_network(
+    bucket: Bucket, colour_images: Path, tmp_path: Path, ranks: int
+) -> None:
+    """Prepared into a bucket that fails, streamed from it while it fails: as from disk, to the last bit."""
+    prepare = [sys.executable, "-m", "trainer", "data", "prepare", str(colour_images), "--shards", "train=8,test=2"]
+    subprocess.run([*prepare, str(tmp_path / "shards")], check=True)
+    bucket.proxy.faults.extend(Fault(kind, 503, where="^POST", every=5, times=2) for kind in ("status", "refuse"))
+    subprocess.run([*prepare, f"{bucket.uri}/shards"], check=True)
+    assert sum(fault.done for fault in bucket.proxy.faults) == 4
+
+    fields = {**harness.SMALL, "train.global_batch_size": "32"}
+    options = {"recipe": "sabour2017_cifar10", "ranks": ranks}
+    harness.train(tmp_path / "here", fields={**fields, "data.uri": str(tmp_path / "shards")}, **options)
+    bucket.proxy.faults[:] = every_fault()
+    place = {"data.uri": f"{bucket.uri}/shards", "storage.cache_dir": str(tmp_path / "cache")}
+    harness.train(tmp_path / "there", fields={**fields, **PATIENT, **place}, **options)
+    assert len(harness.losses(tmp_path / "here")) == 10
     assert harness.losses(tmp_path / "there") == harness.losses(tmp_path / "here")
     assert sum(fault.done for fault in bucket.proxy.faults) > 5

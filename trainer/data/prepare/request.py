@@ -11,6 +11,7 @@ from typing import NamedTuple
 from trainer import storage
 from trainer.errors import DataError
 
+KINDS = ("cifar10", "cifar100", "imagenet", "folder", "tfrecord")
 FILE, ZIPPED, CIFAR = "file", "zipped", "cifar"
 ZIP_HEADER_BYTES = 30
 

@@ -21,7 +21,6 @@ from trainer.data.prepare.seen import NOTES, ODDITIES, PLAN_FILE, Oddity, Seen, 
 from trainer.data.prepare.work import begin, make_shard
 from trainer.errors import ConfigError, DataError
 
-KINDS = ("cifar10", "cifar100", "imagenet", "folder", "tfrecord")
 Report = Callable[[int, int], None]
 
 
