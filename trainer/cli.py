@@ -62,7 +62,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
         "  capsnet recipes                      what there is to train\n"
         "  capsnet train                        train the default recipe\n"
         "  capsnet launch --ranks 2 train       the same on two processes over Horovod\n"
-        "  capsnet data prepare --help          shards of CIFAR-10, ImageNet or your own images\n"
+        "  capsnet data prepare --help          shards of CIFAR-10, ImageNet or a folder\n"
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
