@@ -17,6 +17,7 @@ from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedR
 from trainer.parsing import EXIT_CODES, Help, add
 
 SHOWN = 10
+PATIENT_SECONDS = 1.0
 
 IMAGENET = """\
 ImageNet, from nothing to training:
@@ -147,12 +148,14 @@ def _tell_of_retries() -> None:
 class _Reporter:
     """Progress with the time that is left, counted from what this call did."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, *, patient: bool = False) -> None:
+        """``patient``: says nothing of what is done in a moment."""
         from trainer.progress import Progress
 
         self._unit, self._progress, self._start = unit, Progress(0, 10.0, quiet=False), 0.0
         self._first = 0
         self._due = 0.0
+        self._patient = patient
 
     def __call__(self, done: int, total: int) -> None:
         from trainer.progress import clock, terminal_columns
@@ -160,15 +163,18 @@ class _Reporter:
         now = time.monotonic()
         if not self._start:
             self._start, self._first = now, done
-        if now < self._due and done < total:
+            if self._patient:
+                self._due = now + PATIENT_SECONDS
+        if now < self._due and (self._patient or done < total):
             return
         self._due = now + (0.2 if terminal_columns() else 10.0)
         rate = (done - self._first) / (now - self._start) if now > self._start else 0.0
         eta = (total - done) / rate if rate else float("inf")
-        share = done / total if total else 1.0
-        self._progress.text(
-            f"{done:,} of {total:,} {self._unit} ({share:.0%})  {rate:,.0f} {self._unit}/s  ETA {clock(eta)}"
-        )
+        if total:
+            of_all = f"{done:,} of {total:,} {self._unit} ({done / total:.0%})"
+            self._progress.text(f"{of_all}  {rate:,.0f} {self._unit}/s  ETA {clock(eta)}")
+        else:
+            self._progress.text(f"{done:,} {self._unit}")
 
     def end(self) -> None:
         self._progress.end_line()
@@ -204,13 +210,14 @@ def _prepare(parsed: argparse.Namespace) -> int:
         workers=parsed.workers,
         names=parsed.names,
     )
-    report = _Reporter("images")
+    report, listing = _Reporter("images"), _Reporter("entries listed", patient=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        done = run.prepare(request, report)
+        done = run.prepare(request, report, listing)
     except KeyboardInterrupt:
         raise InterruptedRun(f"{parsed.destination}: stopped; the same command goes on from there") from None
     finally:
+        listing.end()
         report.end()
     if not done.made:
         print(f"{parsed.destination}: complete already, all {done.kept} shards have the right checksums")

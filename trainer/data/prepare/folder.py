@@ -10,16 +10,16 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from trainer.data.prepare.request import FILE, ZIPPED, Found, Item
+from trainer.data.prepare.request import FILE, ZIPPED, Found, Item, Report, silent
 from trainer.errors import DataError
 
 LICENCE = "that of the source"
 Tree = list[tuple[tuple[str, ...], Item]]
 
 
-def find(source: Path, name: str = "", descriptions: dict[str, str] | None = None) -> Found:
+def find(source: Path, name: str = "", descriptions: dict[str, str] | None = None, listing: Report = silent) -> Found:
     """Raises DataError where the tree is none of the two."""
-    tree = stripped(from_zip(source) if source.is_file() else from_folder(source))
+    tree = stripped(from_zip(source) if source.is_file() else from_folder(source, listing))
     depths = Counter(len(parts) for parts, _ in tree if len(parts) in (2, 3))
     if not depths:
         raise DataError(
@@ -45,7 +45,7 @@ def find(source: Path, name: str = "", descriptions: dict[str, str] | None = Non
     )
 
 
-def from_folder(source: Path) -> Tree:
+def from_folder(source: Path, listing: Report = silent) -> Tree:
     """All files below a folder, sorted, hidden ones left out."""
     found: Tree = []
     for at, folders, files in os.walk(source, followlinks=True):
@@ -55,6 +55,7 @@ def from_folder(source: Path) -> Tree:
             if not file.startswith(".") and path.is_file():
                 parts = path.relative_to(source).parts
                 found.append((parts, Item("/".join(parts), 0, str(path), 0, path.stat().st_size, FILE)))
+        listing(len(found), 0)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.data.prepare import devkit, folder
 from trainer.data.prepare.devkit import Devkit
-from trainer.data.prepare.request import FILE, Found, Item
+from trainer.data.prepare.request import FILE, Found, Item, Report, silent
 from trainer.errors import DataError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -33,10 +33,10 @@ def is_imagenet(source: Path) -> bool:
     return train.is_dir() and any(SYNSET.fullmatch(path.name) for path in train.iterdir())
 
 
-def find(source: Path, names: Path | None) -> Found:
+def find(source: Path, names: Path | None, listing: Report = silent) -> Found:
     """Raises DataError."""
     kit = devkit.find(source)
-    train = _train(source)
+    train = _train(source, listing)
     classes = tuple(sorted(train))
     numbers = {synset: number for number, synset in enumerate(classes)}
     validation = _validation(source, kit)
@@ -61,16 +61,18 @@ def find(source: Path, names: Path | None) -> Found:
     )
 
 
-def _train(source: Path) -> dict[str, list[Item]]:
+def _train(source: Path, listing: Report) -> dict[str, list[Item]]:
     if (source / TRAIN).is_file():
         path, found = source / TRAIN, {}
-        for name, offset, size in tar_members(path):
+        archives = tar_members(path)
+        for number, (name, offset, size) in enumerate(archives, 1):
             synset = name.rsplit("/", 1)[-1].removesuffix(".tar")
             if not SYNSET.fullmatch(synset):
                 raise DataError(f"{path}: {name} is not the archive of a synset; download {TRAIN} again")
             found[synset] = [_item(f"train/{synset}/{m}", path, o, s) for m, o, s in tar_members(path, offset, size)]
+            listing(number, len(archives))
         return found
-    return _by_synset(source / "train", "train")
+    return _by_synset(source / "train", "train", listing)
 
 
 def _validation(source: Path, kit: Devkit | None) -> list[tuple[str, Item]]:
@@ -96,9 +98,9 @@ def _validation(source: Path, kit: Devkit | None) -> list[tuple[str, Item]]:
     return pairs
 
 
-def _by_synset(top: Path, split: str) -> dict[str, list[Item]]:
+def _by_synset(top: Path, split: str, listing: Report = silent) -> dict[str, list[Item]]:
     found: dict[str, list[Item]] = {}
-    for parts, item in folder.from_folder(top):
+    for parts, item in folder.from_folder(top, listing):
         if len(parts) == 2 and SYNSET.fullmatch(parts[0]):
             found.setdefault(parts[0], []).append(item._replace(name=f"{split}/{item.name}"))
     if not found:

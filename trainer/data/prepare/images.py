@@ -10,7 +10,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 SMALL_PIXELS = 128
 QUALITY = 95
@@ -59,6 +59,8 @@ def look(data: bytes, name: str, sampled: bool) -> Looked:
                 image.draft(image.mode, (max(width // 8, 1), max(height // 8, 1)))
             image.load()
             sums = _sums(image) if counted else None
+    except UnidentifiedImageError:  # whose message holds an address
+        raise BadImage("empty" if not data else "not an image that Pillow knows") from None
     except Exception as error:  # decoders raise whatever they like at damaged bytes
         raise BadImage(" ".join(f"{error or type(error).__name__}".split())) from None
     return Looked(data, kind.lower(), height, width, KEPT_MODES[image.mode], sums, odd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,13 @@ from trainer.errors import DataError
 KINDS = ("cifar10", "cifar100", "imagenet", "folder", "tfrecord")
 FILE, ZIPPED, CIFAR = "file", "zipped", "cifar"
 ZIP_HEADER_BYTES = 30
+
+Report = Callable[[int, int], None]
+"""Progress: how many are done, of how many; 0 where that is not known."""
+
+
+def silent(done: int, total: int) -> None:
+    """A report to nobody."""
 
 
 @dataclass(frozen=True)

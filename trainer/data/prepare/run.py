@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -16,12 +16,10 @@ from trainer import storage
 from trainer.data.index import INDEX_FILE, Index, Shard, dump_index, read_index
 from trainer.data.prepare import cifar, folder, imagenet, plan
 from trainer.data.prepare.plan import Job, Plan
-from trainer.data.prepare.request import Found, Request
+from trainer.data.prepare.request import Found, Report, Request, silent
 from trainer.data.prepare.seen import NOTES, ODDITIES, PLAN_FILE, Oddity, Seen, index_of, note_place, noted
 from trainer.data.prepare.work import begin, make_shard
 from trainer.errors import ConfigError, DataError
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,11 @@ class _State:
     whole: set[str]
 
 
-def prepare(request: Request, report: Report = lambda done, total: None, found: Found | None = None) -> Done:
+def prepare(request: Request, report: Report = silent, listing: Report = silent) -> Done:
     """Makes the data set, or completes it.
+
+    Args:
+        report: is told of images; ``listing`` of what is found in the source, before.
 
     Raises:
         ConfigError, DataError: the source is not of its kind or is damaged, the destination holds something else, too
@@ -51,7 +52,7 @@ def prepare(request: Request, report: Report = lambda done, total: None, found: 
         StorageError, StorageRefused: Cloud Storage.
     """
     try:
-        made = plan.made(found or find(request), request)
+        made = plan.made(find(request, listing), request)
         state = _state(request.destination, made)
         missing = [job for job in made.jobs if job.file not in state.whole]
         storage.make_folder(storage.join(request.destination, NOTES))
@@ -78,17 +79,17 @@ def prepare(request: Request, report: Report = lambda done, total: None, found: 
     )
 
 
-def find(request: Request) -> Found:
+def find(request: Request, listing: Report = silent) -> Found:
     """What the source holds. Raises ConfigError, DataError."""
     source, kind = existing(request.source), request.kind
     kind = kind_of(source) if kind == "auto" else kind
     if kind in cifar.KINDS:
         found = cifar.find(source, kind)
     elif kind == "imagenet":
-        found = imagenet.find(source, request.names)
+        found = imagenet.find(source, request.names, listing)
     else:
         words = imagenet.read_words(request.names) if request.names else None
-        found = folder.find(source, request.name, words)
+        found = folder.find(source, request.name, words, listing)
     return replace(found, name=request.name or found.name)
 
 
