@@ -183,7 +183,9 @@ class DataConfig(Section):
         0, ge=0, description="damaged records of an epoch, over all ranks, that are done without; more end the run"
     )
     prefetch: int = neutral(4, ge=1, description="batches prepared ahead")
-    readers: int = neutral(2, ge=1, description="parallel readers and decoders of a rank; does not change the order")
+    readers: int = neutral(
+        0, ge=0, description="parallel readers and decoders of a rank; 0: the cores, shared among local ranks"
+    )
 
 
 class StorageConfig(Section):

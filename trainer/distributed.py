@@ -35,6 +35,11 @@ class World:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def cores(self) -> int:
+        """An equal share of the cores that this process may use."""
+        return max(1, len(os.sched_getaffinity(0)) // self.local_size)
+
 
 def placed() -> World:
     """The world as the environment tells it, before Horovod or TensorFlow is imported.

@@ -11,8 +11,7 @@ from trainer.errors import ConfigError
 
 
 def threads_of_rank(config: RunConfig, world: World) -> int:
-    """The configured number, or an equal share of the cores that this process may use."""
-    return config.train.threads or max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    return config.train.threads or world.cores
 
 
 def set_up(config: RunConfig, world: World) -> str:

@@ -306,7 +306,7 @@ def test_the_configuration_as_text() -> None:
     assert ("model.routing", "iterations", "3") in rows
     assert ("data", "uri", r"**a\_b\|c**") in rows
     assert ("run", "seed", "0") in rows
-    assert ("data", "readers", "2") in rows
+    assert ("data", "readers", "0") in rows
     assert all(re.match(r"\|.*\|.*\|.*\|$", line) for _, line in lines)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer import distributed
 from trainer.config import RunConfig
 from trainer.data import affine, augment, faults, overlap
 from trainer.data.batches import Batch, Batches, Flow
@@ -171,7 +172,7 @@ def _batches(raw: Callable[[int], Iterator[RawBatch]], batch_size: int, reading:
 def _streams(reading: Reading, lanes: list[Iterator[Window]], damaged: set[int]) -> Iterator[list[Iterator[Served]]]:
     """A stream for each lane; on leaving, reads that nobody waits for any more are given up."""
     config = reading.config
-    executor: Executor = ThreadPoolExecutor(max(config.data.readers, reading.source.parallel), "records")
+    executor: Executor = ThreadPoolExecutor(max(readers(config), reading.source.parallel), "records")
     spare = damaged.__contains__ if config.data.tolerate_damaged else None
     arrange = Pairs(reading.index, config.seed) if config.data.overlap.enabled else None
     try:
@@ -239,15 +240,20 @@ def _decoded(source: tf.data.Dataset, reading: Reading, flow: Flow) -> tf.data.D
         source.prefetch(1)
         .map(plain(parse))
         .unbatch()
-        .map(plain(decode), num_parallel_calls=data.readers)
+        .map(plain(decode), num_parallel_calls=readers(reading.config))
         .batch(source.element_spec[0].shape[0], drop_remainder=True)
         .map(plain(decoded))
         .prefetch(1)
         .map(plain(finish))
         .map(plain(finished))
         .prefetch(data.prefetch)
-        .with_options(tf_data_options(data.readers))
+        .with_options(tf_data_options(readers(reading.config)))
     )
+
+
+def readers(config: RunConfig) -> int:
+    """How much is read and decoded at a time, by this rank."""
+    return config.data.readers or distributed.placed().cores
 
 
 def tf_data_options(threads: int) -> tf.data.Options:
