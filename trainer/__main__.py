@@ -18,7 +18,12 @@ def main() -> int:
         signal.signal(number, _nothing_begun)
     from trainer.cli import main as run
 
-    return run()
+    code = run()
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads any more; Python would turn the code into 120 when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 if __name__ == "__main__":
