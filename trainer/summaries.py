@@ -297,18 +297,18 @@ def _routing_values(layer: str, trace: RoutingTrace, leaky: bool) -> list[Any]:
     per_iteration = {"entropy": trace.entropy_R, "effective_parents": trace.effective_parents_R}
     if leaky:
         per_iteration["unassigned"] = trace.unassigned_R
-    iterations, parents = len(trace.entropy_R), trace.parent_lengths_BJ.shape[-1]
+    iterations, parents = len(trace.entropy_R), trace.parent_activations_BJ.shape[-1]
     values: list[Any] = []
     for name, value_R in per_iteration.items():
         for iteration, value in enumerate(value_R, 1):
             description = ROUTING[name].format(iteration=iteration, iterations=iterations, parents=parents)
             values += _scalar(Tag(f"routing/{layer}/{name}_iteration_{iteration}", description), value)
-    child = Tag(f"capsules/{layer}/child_lengths", f"Lengths of the capsules that {layer} routes from, 0 to 1.")
+    child = Tag(f"capsules/{layer}/child_activations", f"Lengths of the capsules that {layer} routes from, 0 to 1.")
     parent = Tag(
-        f"capsules/{layer}/parent_lengths",
+        f"capsules/{layer}/parent_activations",
         f"Lengths of the {parents} capsules that {layer} routes to, 0 to 1. All near 0: they are dying.",
     )
-    return [*values, *_histogram(child, trace.child_lengths_BI), *_histogram(parent, trace.parent_lengths_BJ)]
+    return [*values, *_histogram(child, trace.child_activations_BI), *_histogram(parent, trace.parent_activations_BJ)]
 
 
 PICTURE_DESCRIPTION = (

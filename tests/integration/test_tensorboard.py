@@ -185,10 +185,10 @@ def test_what_a_board_wrote_is_what_tensorboard_shows(written: tuple[Path, dict[
 
 def _check_histogram(board: TensorBoard, lengths_BJ: Any) -> None:
     assert board.tags("histograms", RUN) == {
-        "capsules/class_capsules/child_lengths",
-        "capsules/class_capsules/parent_lengths",
+        "capsules/class_capsules/child_activations",
+        "capsules/class_capsules/parent_activations",
     }
-    tag = "capsules/class_capsules/parent_lengths"
+    tag = "capsules/class_capsules/parent_activations"
     points = board.json("data/plugin/histograms/histograms", run=RUN, tag=tag)
     assert [step for _, step, _ in points] == [30, 60]
     buckets = np.array(points[-1][2])  # rows of left edge, right edge, count

@@ -135,7 +135,7 @@ def test_tags_of_a_look(tmp_path: Path, leaky: bool, decoder: str) -> None:
     config = configured(model__routing__leaky=leaky, model__decoder__hidden=decoder, model__routing__iterations=2)
     names = ["entropy", "effective_parents", *(["unassigned"] if leaky else [])]
     expected = {f"routing/class_capsules/{name}_iteration_{iteration}" for name in names for iteration in (1, 2)}
-    expected |= {"capsules/class_capsules/child_lengths", "capsules/class_capsules/parent_lengths"}
+    expected |= {"capsules/class_capsules/child_activations", "capsules/class_capsules/parent_activations"}
     expected |= {"pictures/reconstructions"} if decoder else set()
     assert set(observed(tmp_path, config, built(config))) - SAID_ONCE == expected
 
@@ -145,7 +145,7 @@ def test_tags_of_a_look(tmp_path: Path, leaky: bool, decoder: str) -> None:
 def test_entropies_are_those_of_the_couplings(tmp_path: Path, precision: str, leaky: bool) -> None:
     config = configured(train__precision=precision, model__routing__leaky=leaky)
     net = built(config)
-    net.class_capsules.transform_TJPQ.assign(net.class_capsules.transform_TJPQ * 20.0)  # so that routing decides
+    net.class_capsules.transform_TPJQ.assign(net.class_capsules.transform_TPJQ * 20.0)  # so that routing decides
     batch = batch_of(config)
     outputs = net(batch["image"][:RECORDS], batch["label"][:RECORDS], trace=True, coupling_records=RECORDS)
     coupling_RNIJ = outputs.traces["class_capsules"].coupling_RNIJ.numpy().astype(np.float64)
@@ -173,10 +173,10 @@ def test_histograms_hold_every_capsule_of_the_observed_records(tmp_path: Path) -
     outputs = net(batch["image"][:RECORDS], batch["label"][:RECORDS])
     lengths_BJ = np.linalg.norm(outputs.poses_BJQ.numpy(), axis=-1)
     found = observed(tmp_path, config, net)
-    parents = found["capsules/class_capsules/parent_lengths"]  # rows of left edge, right edge, count
+    parents = found["capsules/class_capsules/parent_activations"]  # rows of left edge, right edge, count
     assert parents[:, 2].sum() == RECORDS * CLASSES
     np.testing.assert_allclose([parents[0, 0], parents[-1, 1]], [lengths_BJ.min(), lengths_BJ.max()], rtol=1e-5)
-    assert found["capsules/class_capsules/child_lengths"][:, 2].sum() == RECORDS * CHILDREN
+    assert found["capsules/class_capsules/child_activations"][:, 2].sum() == RECORDS * CHILDREN
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64", "float16"])
@@ -217,7 +217,7 @@ def test_sizes_of_pictures(count: int, size: int, channels: int, shape: tuple[in
 def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     config = configured()
     net = built(config)
-    transform = net.class_capsules.transform_TJPQ
+    transform = net.class_capsules.transform_TPJQ
     transform.assign(tf.fill(transform.shape, np.nan))
     board = board_for(tmp_path, config, net)
     board.train(10, {**TRAIN, "images_per_second": float("nan"), "gradient_norm": float("inf")})
@@ -229,7 +229,7 @@ def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     numbers = [array for array in found.values() if array.dtype.kind == "f"]
     assert all(np.isfinite(array).all() for array in numbers)
     gone = [f"routing/class_capsules/entropy_iteration_{r}" for r in (2, 3)] + [
-        "capsules/class_capsules/parent_lengths"
+        "capsules/class_capsules/parent_activations"
     ]
     assert set(gone).isdisjoint(found)
     assert tf.io.decode_png(found["pictures/reconstructions"][2]).shape[-1] == 1
@@ -268,7 +268,7 @@ def test_a_look_has_no_collective_and_assigns_nothing() -> None:
 
 def test_a_batch_smaller_than_the_records_to_observe(tmp_path: Path) -> None:
     config = configured(log__observe_records=100)
-    parents = observed(tmp_path, config, built(config))["capsules/class_capsules/parent_lengths"]
+    parents = observed(tmp_path, config, built(config))["capsules/class_capsules/parent_activations"]
     assert parents[:, 2].sum() == 8 * CLASSES
 
 

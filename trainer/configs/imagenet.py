@@ -5,7 +5,7 @@ Hardware: eight GPUs
 Time:     not measured here
 Score:    not measured here
 
-15.5 M parameters, of which 8.2 M are the transform [32, 1000, 16, 16]; a full one would have 131 M. Softmax over
+15.5 M parameters, of which 8.2 M are the transform [32, 16, 1000, 16]; a full one would have 131 M. Softmax over
 the lengths in place of the margin loss, whose 999 absent classes outweigh the one that is present. With so many
 parents dynamic routing starts out nearly uniform and its lengths nearly 0: not a recipe for accuracy yet.
 """

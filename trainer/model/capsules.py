@@ -11,8 +11,9 @@ import tensorflow as tf
 from trainer.config import PrimaryConfig, RoutingConfig
 from trainer.model import routing
 from trainer.model.initial import glorot, layer_seed
+from trainer.model.routing import Capsules, LayerSizes, Transform
 from trainer.model.routing.trace import RoutingTrace
-from trainer.model.squash import squash
+from trainer.model.squash import lengths, squash
 
 TRANSFORM_STDDEV = 0.1  # of the authors' code; suits tens of parents, with hundreds routing starts nearly uniform
 
@@ -20,7 +21,8 @@ TRANSFORM_STDDEV = 0.1  # of the authors' code; suits tens of parents, with hund
 class PrimaryCapsules(keras.layers.Layer):
     """The first capsules: a convolution whose channels are cut into poses (Sabour et al. 2017, section 4).
 
-    [B, H, W, C] -> [B, I, P] in at least float32, squashed; I = height x width x types, types fastest.
+    [B, H, W, C] -> I capsules of pose size P in at least float32, squashed, their lengths the activations;
+    I = height x width x types, types fastest.
     """
 
     def __init__(self, config: PrimaryConfig, *, seed: int, dtype: str, name: str = "primary") -> None:
@@ -39,16 +41,17 @@ class PrimaryCapsules(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.conv.build(input_shape)
 
-    def call(self, features_BHWC: tf.Tensor) -> tf.Tensor:
+    def call(self, features_BHWC: tf.Tensor) -> Capsules:
         grid_BHWC = self.conv(features_BHWC)
         _, height, width, channels = grid_BHWC.shape
-        return squash(tf.reshape(grid_BHWC, [-1, height * width * channels // self.pose, self.pose]))
+        poses_BIP = squash(tf.reshape(grid_BHWC, [-1, height * width * channels // self.pose, self.pose]))
+        return Capsules(poses_BIP, lengths(poses_BIP))
 
 
 class CapsuleLayer(keras.layers.Layer):
-    """Children to parents by a routing algorithm: [B, I, P] -> ([B, J, Q], trace or None).
+    """Children to parents by a routing algorithm: Capsules -> (Capsules, trace or None).
 
-    The transform is [I, J, P, Q], or [T, J, P, Q] with ``transforms`` = T, shared by all positions of a type.
+    The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type.
     """
 
     def __init__(
@@ -57,34 +60,50 @@ class CapsuleLayer(keras.layers.Layer):
         pose: int,
         config: RoutingConfig,
         *,
+        children: int,
         transforms: int,
         seed: int,
         dtype: str,
         name: str = "class_capsules",
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.parents, self.pose, self.transforms, self.routing = parents, pose, transforms, config
-        self.seed = layer_seed(seed, name)
+        self.children, self.transforms, self.parents, self.pose, self.routing = (
+            children,
+            transforms,
+            parents,
+            pose,
+            config,
+        )
+        self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.transform_TJPQ = self.add_weight(
+        sizes = LayerSizes(self.children, self.transforms, self.parents, int(input_shape[-1] or 0), self.pose)
+        self.transform_TPJQ = self.add_weight(
             name="transform",
-            shape=(self.transforms, self.parents, input_shape[-1], self.pose),
-            initializer=keras.initializers.TruncatedNormal(stddev=TRANSFORM_STDDEV, seed=self.seed),
+            shape=(self.transforms, sizes.child_pose, self.parents, self.pose),
+            initializer=keras.initializers.TruncatedNormal(
+                stddev=TRANSFORM_STDDEV, seed=layer_seed(self.seed, self.name)
+            ),
         )
         self.extra = {
             name: self.add_weight(
-                name=name, shape=spec.shape, initializer=keras.initializers.Constant(spec.initial), autocast=False
+                name=name,
+                shape=spec.shape,
+                initializer=keras.initializers.TruncatedNormal(
+                    spec.initial, spec.stddev, seed=layer_seed(self.seed, f"{self.name}/{name}")
+                ),
+                autocast=False,
             )
-            for name, spec in routing.get(self.routing.algorithm).weights(self.routing, self.parents, self.pose).items()
+            for name, spec in routing.get(self.routing.algorithm).weights(self.routing, sizes).items()
         }
 
     def call(
-        self, poses_BIP: tf.Tensor, *, trace: bool = False, coupling_records: int = 0
-    ) -> tuple[tf.Tensor, RoutingTrace | None]:
+        self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
+    ) -> tuple[Capsules, RoutingTrace | None]:
+        poses_BIP = tf.cast(children.poses_BNP, self.compute_dtype)
         return routing.get(self.routing.algorithm).route(
-            poses_BIP,
-            tf.convert_to_tensor(self.transform_TJPQ),
+            Capsules(poses_BIP, children.activations_BN),
+            Transform((tf.convert_to_tensor(self.transform_TPJQ),)),
             {name: tf.convert_to_tensor(weight) for name, weight in self.extra.items()},
             self.routing,
             trace=trace,

@@ -19,14 +19,13 @@ from trainer.model.decoder import Decoder
 from trainer.model.initial import policy
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import shapes
-from trainer.model.squash import lengths
 from trainer.model.stem import stem
 
 
 class Outputs(NamedTuple):
     """What a network returns; scores, poses and reconstruction are in at least float32."""
 
-    class_scores_BJ: tf.Tensor  # lengths of the class capsules
+    class_scores_BJ: tf.Tensor  # activations of the class capsules
     poses_BJQ: tf.Tensor
     reconstruction_BHWC: tf.Tensor | None  # None without a decoder; of several objects [B, N, H, W, C]
     traces: dict[str, RoutingTrace]  # by capsule layer; empty unless asked for
@@ -48,7 +47,13 @@ class CapsNet(keras.Model):
         self.primary = PrimaryCapsules(config.primary, seed=seed, dtype=dtype)
         sizes = shapes(config)
         self.class_capsules = CapsuleLayer(
-            config.classes, config.head.pose, config.routing, transforms=sizes.transforms, seed=seed, dtype=dtype
+            config.classes,
+            config.head.pose,
+            config.routing,
+            children=sizes.children,
+            transforms=sizes.transforms,
+            seed=seed,
+            dtype=dtype,
         )
         self.decoder = None
         if config.decoder.hidden:
@@ -70,9 +75,10 @@ class CapsNet(keras.Model):
         objects: int = 1,
     ) -> Outputs:
         features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
-        poses_BIP = self.primary(features_BHWC)
-        poses_BJQ, routed = self.class_capsules(poses_BIP, trace=trace, coupling_records=coupling_records)
-        class_scores_BJ = lengths(poses_BJQ)
+        children = self.primary(features_BHWC)
+        (poses_BJQ, class_scores_BJ), routed = self.class_capsules(
+            children, trace=trace, coupling_records=coupling_records
+        )
         reconstruction_BHWC = None
         if self.decoder is not None:
             class_B = longest(class_scores_BJ, objects) if labels_B is None else labels_B

@@ -29,7 +29,7 @@ def softmax(b: list[float]) -> list[float]:
 
 def dynamic_routing(
     poses_BIP: Array,
-    transform_TJPQ: Array,
+    transform_TPJQ: Array,
     iterations: int,
     *,
     leaky: bool = False,
@@ -41,12 +41,12 @@ def dynamic_routing(
     Child i has the transform i mod T. ``last_coupling_BIJ`` replaces the couplings of the last iteration.
     """
     batch, children, _ = poses_BIP.shape
-    transforms, parents, _, pose = transform_TJPQ.shape
+    transforms, _, parents, pose = transform_TPJQ.shape
     out_BJQ = np.zeros((batch, parents, pose))
     coupling_RBIJ = np.zeros((iterations, batch, children, parents))
     for n in range(batch):
         votes = [
-            [transform_TJPQ[i % transforms, j].T @ poses_BIP[n, i] for j in range(parents)] for i in range(children)
+            [transform_TPJQ[i % transforms, :, j].T @ poses_BIP[n, i] for j in range(parents)] for i in range(children)
         ]
         b = [[0.0] * parents for _ in range(children)]  # line 2
         for r in range(iterations):  # line 3

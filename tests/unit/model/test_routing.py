@@ -16,6 +16,7 @@ import tensorflow as tf
 import trainer.model.routing as routing
 from tests.unit.model import oracles
 from trainer.config import RoutingConfig
+from trainer.model.routing import Capsules, LayerSizes, Transform
 from trainer.model.squash import lengths
 
 EXACT = 1e-9  # float64: the epsilon under the root of squash, 1e-12 against squared lengths of 1e-2, a few times over
@@ -32,21 +33,24 @@ OPTIONS = [
 def example(transforms: int = I, seed: int = 0, dtype=np.float64):
     rng = np.random.default_rng(seed)
     poses_BIP = rng.normal(size=(B, I, P)) * 0.6
-    transform_TJPQ = rng.normal(size=(transforms, J, P, Q))
+    transform_TPJQ = rng.normal(size=(transforms, J, P, Q)).transpose(0, 2, 1, 3)
     bias_JQ = rng.normal(size=(J, Q)) * 0.3
-    return poses_BIP.astype(dtype), transform_TJPQ.astype(dtype), bias_JQ.astype(dtype)
+    return poses_BIP.astype(dtype), transform_TPJQ.astype(dtype), bias_JQ.astype(dtype)
 
 
-def route(poses_BIP, transform_TJPQ, bias_JQ=None, *, trace=False, records=0, **options):
+def route(poses_BIP, transform_TPJQ, bias_JQ=None, *, trace=False, records=0, **options):
     config = RoutingConfig(bias=bias_JQ is not None, **options)
-    return routing.get(config.algorithm).route(
-        tf.convert_to_tensor(poses_BIP),
-        tf.convert_to_tensor(transform_TJPQ),
+    poses_BIP = tf.convert_to_tensor(poses_BIP)
+    parents, seen = routing.get(config.algorithm).route(
+        Capsules(poses_BIP, lengths(poses_BIP)),
+        Transform((tf.convert_to_tensor(transform_TPJQ),)),
         {} if bias_JQ is None else {"bias": tf.convert_to_tensor(bias_JQ)},
         config,
         trace=trace,
         coupling_records=records,
     )
+    np.testing.assert_array_equal(parents.activations_BN, lengths(parents.poses_BNP))
+    return parents.poses_BNP, seen
 
 
 def gradients(arguments, weights_BJQ, **options):
@@ -61,14 +65,14 @@ def gradients(arguments, weights_BJQ, **options):
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_dynamic_is_procedure_1(options: dict, iterations: int, xla: bool) -> None:
-    poses_BIP, transform_TJPQ, bias_JQ = example(options["transforms"])
+    poses_BIP, transform_TPJQ, bias_JQ = example(options["transforms"])
     bias_JQ = bias_JQ if options["bias"] else None
     expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(
-        poses_BIP, transform_TJPQ, iterations, leaky=options["leaky"], bias_JQ=bias_JQ
+        poses_BIP, transform_TPJQ, iterations, leaky=options["leaky"], bias_JQ=bias_JQ
     )
     poses_BJQ, trace = route(
         poses_BIP,
-        transform_TJPQ,
+        transform_TPJQ,
         bias_JQ,
         leaky=options["leaky"],
         iterations=iterations,
@@ -108,9 +112,9 @@ def test_stop_gradient_takes_the_last_couplings_as_given(xla: bool) -> None:
     for place, gradient in enumerate(stopped):
 
         def objective(value, place=place):
-            poses_BIP, transform_TJPQ, bias_JQ = [*arguments[:place], value, *arguments[place + 1 :]]
+            poses_BIP, transform_TPJQ, bias_JQ = [*arguments[:place], value, *arguments[place + 1 :]]
             poses_BJQ, _ = oracles.dynamic_routing(
-                poses_BIP, transform_TJPQ, 3, bias_JQ=bias_JQ, last_coupling_BIJ=held_BIJ
+                poses_BIP, transform_TPJQ, 3, bias_JQ=bias_JQ, last_coupling_BIJ=held_BIJ
             )
             return float(np.sum(poses_BJQ * weights_BJQ))
 
@@ -123,13 +127,13 @@ def test_stop_gradient_takes_the_last_couplings_as_given(xla: bool) -> None:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_uniform_is_the_first_iteration(options: dict) -> None:
-    poses_BIP, transform_TJPQ, bias_JQ = example(options["transforms"])
+    poses_BIP, transform_TPJQ, bias_JQ = example(options["transforms"])
     bias_JQ = bias_JQ if options["bias"] else None
     expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(
-        poses_BIP, transform_TJPQ, 1, leaky=options["leaky"], bias_JQ=bias_JQ
+        poses_BIP, transform_TPJQ, 1, leaky=options["leaky"], bias_JQ=bias_JQ
     )
     poses_BJQ, trace = route(
-        poses_BIP, transform_TJPQ, bias_JQ, algorithm="uniform", leaky=options["leaky"], trace=True, records=B
+        poses_BIP, transform_TPJQ, bias_JQ, algorithm="uniform", leaky=options["leaky"], trace=True, records=B
     )
     np.testing.assert_allclose(poses_BJQ, expected_BJQ, rtol=EXACT)
     np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
@@ -165,13 +169,13 @@ def test_trace_is_entropy_over_its_largest_value() -> None:
 
 
 def test_trace_holds_lengths_and_couplings_of_as_many_records_as_asked_for() -> None:
-    poses_BIP, transform_TJPQ, _ = example()
-    poses_BJQ, trace = route(poses_BIP, transform_TJPQ, trace=True, records=1)
+    poses_BIP, transform_TPJQ, _ = example()
+    poses_BJQ, trace = route(poses_BIP, transform_TPJQ, trace=True, records=1)
     assert trace.coupling_RNIJ.shape == (3, 1, I, J)
-    np.testing.assert_allclose(trace.child_lengths_BI, np.linalg.norm(poses_BIP, axis=-1), rtol=EXACT)
-    np.testing.assert_allclose(trace.parent_lengths_BJ, np.linalg.norm(poses_BJQ, axis=-1), rtol=EXACT)
-    assert route(poses_BIP, transform_TJPQ, trace=True)[1].coupling_RNIJ.shape == (3, 0, I, J)
-    assert route(poses_BIP, transform_TJPQ)[1] is None
+    np.testing.assert_allclose(trace.child_activations_BI, np.linalg.norm(poses_BIP, axis=-1), rtol=EXACT)
+    np.testing.assert_allclose(trace.parent_activations_BJ, np.linalg.norm(poses_BJQ, axis=-1), rtol=EXACT)
+    assert route(poses_BIP, transform_TPJQ, trace=True)[1].coupling_RNIJ.shape == (3, 0, I, J)
+    assert route(poses_BIP, transform_TPJQ)[1] is None
 
 
 @pytest.mark.parametrize("algorithm", routing.names())
@@ -188,27 +192,27 @@ def test_trace_leaves_poses_unchanged(algorithm: str, xla: bool) -> None:
 
 @pytest.mark.parametrize("algorithm", routing.names())
 def test_order_of_children_does_not_matter(algorithm: str) -> None:
-    poses_BIP, transform_IJPQ, bias_JQ = example()
+    poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(5).permutation(I)
-    plain, _ = route(poses_BIP, transform_IJPQ, bias_JQ, algorithm=algorithm)
-    permuted, _ = route(poses_BIP[:, order], transform_IJPQ[order], bias_JQ, algorithm=algorithm)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm)
+    permuted, _ = route(poses_BIP[:, order], transform_IPJQ[order], bias_JQ, algorithm=algorithm)
     np.testing.assert_allclose(permuted, plain, rtol=EXACT)
 
 
 @pytest.mark.parametrize("algorithm", routing.names())
 def test_order_of_parents_is_kept(algorithm: str) -> None:
-    poses_BIP, transform_IJPQ, bias_JQ = example()
+    poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(6).permutation(J)
-    plain, _ = route(poses_BIP, transform_IJPQ, bias_JQ, algorithm=algorithm)
-    permuted, _ = route(poses_BIP, transform_IJPQ[:, order], bias_JQ[order], algorithm=algorithm)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm)
+    permuted, _ = route(poses_BIP, transform_IPJQ[:, :, order], bias_JQ[order], algorithm=algorithm)
     np.testing.assert_allclose(permuted, plain.numpy()[:, order], rtol=EXACT)
 
 
 def test_rotation_of_the_pose_space_leaves_lengths() -> None:
-    poses_BIP, transform_IJPQ, _ = example()
+    poses_BIP, transform_IPJQ, _ = example()
     rotation_QQ, _ = np.linalg.qr(np.random.default_rng(7).normal(size=(Q, Q)))
-    plain, _ = route(poses_BIP, transform_IJPQ)
-    rotated, _ = route(poses_BIP, transform_IJPQ @ rotation_QQ)
+    plain, _ = route(poses_BIP, transform_IPJQ)
+    rotated, _ = route(poses_BIP, transform_IPJQ @ rotation_QQ)
     np.testing.assert_allclose(lengths(rotated), lengths(plain), rtol=EXACT)
     np.testing.assert_allclose(rotated, plain @ rotation_QQ, rtol=EXACT, atol=EXACT)
 
@@ -240,9 +244,9 @@ FINITE = [
 @pytest.mark.parametrize(("dtype", "size"), FINITE)
 @pytest.mark.parametrize("algorithm", routing.names())
 def test_finite_for_zero_tiny_huge_and_identical(dtype: tf.DType, size: float, algorithm: str) -> None:
-    transform_TJPQ = example(dtype=np.float32)[1]
+    transform_TPJQ = example(dtype=np.float32)[1]
     identical_BIP = np.full((B, I, P), size, np.float32)
-    tensors = [tf.cast(identical_BIP, dtype), tf.cast(transform_TJPQ, dtype)]
+    tensors = [tf.cast(identical_BIP, dtype), tf.cast(transform_TPJQ, dtype)]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         poses_BJQ, _ = route(*tensors, algorithm=algorithm, leaky=True)
@@ -253,10 +257,10 @@ def test_finite_for_zero_tiny_huge_and_identical(dtype: tf.DType, size: float, a
 
 
 def test_half_precision_rounds_the_votes_only() -> None:
-    poses_BIP, transform_TJPQ, _ = example(dtype=np.float32)
-    exact, _ = route(poses_BIP, transform_TJPQ)
+    poses_BIP, transform_TPJQ, _ = example(dtype=np.float32)
+    exact, _ = route(poses_BIP, transform_TPJQ)
     for dtype, unit in ((tf.bfloat16, 2.0**-8), (tf.float16, 2.0**-11)):
-        rounded, _ = route(tf.cast(poses_BIP, dtype), tf.cast(transform_TJPQ, dtype))
+        rounded, _ = route(tf.cast(poses_BIP, dtype), tf.cast(transform_TPJQ, dtype))
         # poses, transform and votes rounded once each, agreement of a few votes of length 1 in the exponent
         np.testing.assert_allclose(rounded, exact, atol=20 * unit)
 
@@ -264,10 +268,11 @@ def test_half_precision_rounds_the_votes_only() -> None:
 def test_every_algorithm_of_the_configuration_is_one_file() -> None:
     files = {path.stem for path in Path(routing.__file__).parent.glob("*.py")}
     assert set(routing.names()) <= files
+    sizes = LayerSizes(I, I, J, P, Q)
     for name in routing.names():
         module = routing.get(name)
         assert callable(module.route)
-        assert module.weights(RoutingConfig(algorithm=name), J, Q) == {}
-        assert module.weights(RoutingConfig(algorithm=name, bias=True), J, Q)["bias"].shape == (J, Q)
+        assert module.weights(RoutingConfig(algorithm=name), sizes) == {}
+        assert module.weights(RoutingConfig(algorithm=name, bias=True), sizes)["bias"].shape == (J, Q)
     with pytest.raises(KeyError):
         routing.get("votes")

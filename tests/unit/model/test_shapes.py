@@ -46,7 +46,7 @@ def test_agrees_with_the_network(tree: dict) -> None:
     assert features_shape[1:3] == (sizes.stem_sides[-1],) * 2
     side = net.primary.conv.compute_output_shape(features_shape)[1]
     assert (side, side * side * config.primary.types) == (sizes.primary_side, sizes.children)
-    assert net.class_capsules.transform_TJPQ.shape[0] == sizes.transforms
+    assert net.class_capsules.transform_TPJQ.shape[0] == sizes.transforms
 
 
 def test_parameters_of_the_papers_networks() -> None:

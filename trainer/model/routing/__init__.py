@@ -1,17 +1,17 @@
-"""Routing algorithms, one a file.
+"""Routing algorithms, one a file, behind one interface.
 
 An algorithm is a module of this package with the name that it has in ``RoutingConfig.algorithm``, and with
 
-    weights(config, parents, pose) -> dict[str, WeightSpec]
+    weights(config, sizes) -> dict[str, WeightSpec]
         what it learns besides the transform; its keys are the keys of ``extra`` below
-    route(poses_BIP, transform_TJPQ, extra, config, *, trace=False, coupling_records=0)
-        -> (poses_BJQ, RoutingTrace | None)
+    route(children, transform, extra, config, *, trace=False, coupling_records=0)
+        -> (parents, RoutingTrace | None)
 
 To add one: write the file, and add its name to ``RoutingConfig.algorithm``. Importing this package does not
 import TensorFlow.
 
-Axes: B batch, I children, T transforms (T = I, or the child types where I = positions x T), J parents,
-P/Q child/parent pose size.
+Axes: B batch, N capsules of a layer, I children, T transforms (T = I, or the child types where I = positions x T),
+J parents, P/Q child/parent pose size.
 """
 
 from __future__ import annotations
@@ -19,16 +19,66 @@ from __future__ import annotations
 import typing
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.config import RoutingConfig
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Capsules(NamedTuple):
+    """The capsules of one layer. An activation says that the capsule's entity is present, 0..1.
+
+    Where an algorithm has no activations of its own, they are the lengths of the poses.
+    """
+
+    poses_BNP: tf.Tensor
+    activations_BN: tf.Tensor  # in at least float32
+
+
+class Transform(NamedTuple):
+    """How children predict parents: child i has the transform i mod T.
+
+    ``parts`` are [T_k, P, J, Q] with sum T_k = T: a large transform is several variables, so that its gradient is
+    never held twice. P is the first matrix axis, so that the product that makes all votes of a child needs no
+    transposition.
+    """
+
+    parts_TPJQ: tuple[tf.Tensor, ...]
+
+    @property
+    def transforms(self) -> int:
+        """T."""
+        return sum(part.shape[0] for part in self.parts_TPJQ)
+
+    @property
+    def parents(self) -> int:
+        """J."""
+        return int(self.parts_TPJQ[0].shape[2])
+
+    @property
+    def pose(self) -> int:
+        """Q."""
+        return int(self.parts_TPJQ[0].shape[3])
+
+
+class LayerSizes(NamedTuple):
+    """Static sizes of a capsule layer."""
+
+    children: int  # I
+    transforms: int  # T
+    parents: int  # J
+    child_pose: int  # P
+    pose: int  # Q
+
 
 class WeightSpec(NamedTuple):
-    """A learned weight of a routing algorithm: shape and constant initial value."""
+    """A learned weight of a routing algorithm: ``initial``, plus a truncated normal of ``stddev`` where not 0."""
 
     shape: tuple[int, ...]
-    initial: float
+    initial: float = 0.0
+    stddev: float = 0.0
 
 
 def names() -> tuple[str, ...]:

@@ -10,40 +10,39 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
-from trainer.model.routing import WeightSpec
+from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
 from trainer.model.routing.votes import child_order, votes
-from trainer.model.squash import at_least_float32, squash
+from trainer.model.squash import at_least_float32, lengths, squash
 
 INITIAL_BIAS = 0.1  # as in the authors' code
 
 
-def weights(config: RoutingConfig, parents: int, pose: int) -> dict[str, WeightSpec]:
+def weights(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
     """Learned besides the transform: a bias for each parent, where asked for."""
-    return {"bias": WeightSpec((parents, pose), INITIAL_BIAS)} if config.bias else {}
+    return {"bias": WeightSpec((sizes.parents, sizes.pose), INITIAL_BIAS)} if config.bias else {}
 
 
 def route(
-    poses_BIP: tf.Tensor,
-    transform_TJPQ: tf.Tensor,
+    children: Capsules,
+    transform: Transform,
     extra: Mapping[str, tf.Tensor],
     config: RoutingConfig,
     *,
     trace: bool = False,
     coupling_records: int = 0,
-) -> tuple[tf.Tensor, RoutingTrace | None]:
-    """Poses of the parents by R iterations of routing by agreement.
+) -> tuple[Capsules, RoutingTrace | None]:
+    """Parents by R iterations of routing by agreement; activations are lengths.
 
     Votes are a product in the dtype of the arguments, all else is in at least float32.
 
     Args:
-        poses_BIP: children. transform_TJPQ: T = I, or T divides I and is shared over positions.
         extra: what ``weights`` names.
         trace: also return what the couplings did; ``coupling_records`` of their records as they are.
     Returns:
-        (poses_BJQ, trace or None)
+        (parents, trace or None)
     """
-    votes_IBJQ = votes(poses_BIP, transform_TJPQ)
+    votes_IBJQ = votes(children.poses_BNP, transform)
     iterate = _iterate_compiled if config.xla else _iterate
     poses_BJQ, steps = iterate(
         votes_IBJQ,
@@ -54,11 +53,11 @@ def route(
         trace=trace,
         records=coupling_records,
     )
+    parents = Capsules(poses_BJQ, lengths(poses_BJQ))
     if not trace:
-        return poses_BJQ, None
-    transforms = transform_TJPQ.shape[0]
-    steps = [step._replace(coupling_INJ=child_order(step.coupling_INJ, transforms, axis=0)) for step in steps]
-    return poses_BJQ, collect(steps, poses_BIP, poses_BJQ)
+        return parents, None
+    steps = [step._replace(coupling_INJ=child_order(step.coupling_INJ, transform.transforms, axis=0)) for step in steps]
+    return parents, collect(steps, children, parents)
 
 
 def couplings(routing_logits_IBJ: tf.Tensor, leaky: bool) -> tf.Tensor:

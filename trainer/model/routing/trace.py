@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.model.squash import lengths
+from trainer.model.routing import Capsules
 
 
 class RoutingTrace(NamedTuple):
@@ -19,8 +19,8 @@ class RoutingTrace(NamedTuple):
     entropy_R: tf.Tensor  # mean entropy of a child's couplings over its largest value, 0..1: 1 is uniform
     effective_parents_R: tf.Tensor  # mean exp(entropy): how many outcomes a child is spread over
     unassigned_R: tf.Tensor  # mean coupling that goes to none of the parents; 0 unless leaky
-    child_lengths_BI: tf.Tensor
-    parent_lengths_BJ: tf.Tensor
+    child_activations_BI: tf.Tensor
+    parent_activations_BJ: tf.Tensor
     coupling_RNIJ: tf.Tensor  # of the first N records; N is 0 unless asked for
 
 
@@ -56,13 +56,13 @@ def _p_log_p(p: tf.Tensor) -> tf.Tensor:
     return p * tf.math.log(tf.maximum(p, 1e-30))  # 0 at 0; 1e-30 is a float32 and no coupling that matters
 
 
-def collect(steps: list[CouplingTrace], poses_BIP: tf.Tensor, poses_BJQ: tf.Tensor) -> RoutingTrace:
+def collect(steps: list[CouplingTrace], children: Capsules, parents: Capsules) -> RoutingTrace:
     """The trace of a layer from what was seen at each iteration."""
     return RoutingTrace(
         entropy_R=tf.stack([step.entropy for step in steps]),
         effective_parents_R=tf.stack([step.effective_parents for step in steps]),
         unassigned_R=tf.stack([step.unassigned for step in steps]),
-        child_lengths_BI=lengths(poses_BIP),
-        parent_lengths_BJ=lengths(poses_BJQ),
+        child_activations_BI=children.activations_BN,
+        parent_activations_BJ=parents.activations_BN,
         coupling_RNIJ=tf.stack([tf.transpose(step.coupling_INJ, [1, 0, 2]) for step in steps]),
     )

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from trainer.model.routing import Transform
 
-def votes(poses_BIP: tf.Tensor, transform_TJPQ: tf.Tensor) -> tf.Tensor:
+
+def votes(poses_BIP: tf.Tensor, transform: Transform) -> tf.Tensor:
     """Every child's prediction of every parent.
 
     Sabour et al. 2017, section 2, equation 2: u_hat(j|i) = W_ij u_i. Children at all N positions share the
@@ -16,19 +18,23 @@ def votes(poses_BIP: tf.Tensor, transform_TJPQ: tf.Tensor) -> tf.Tensor:
 
     Args:
         poses_BIP: children, in the dtype of the product.
-        transform_TJPQ: T divides I.
+        transform: T divides I.
     Returns:
-        votes_IBJQ: child axis first, as the batched product [T, NB, P] x [T, P, JQ] leaves it.
+        votes_IBJQ: child axis first, as the batched product [T, NB, P] x [T, P, JQ] leaves it; see ``child_order``.
     """
-    transforms, parents, pose_in, pose_out = transform_TJPQ.shape
-    children = poses_BIP.shape[1]
-    positions = children // transforms
-    # only children and transform are transposed: votes are P or B times larger and stay as they are made
-    poses_BNTP = tf.reshape(poses_BIP, [-1, positions, transforms, pose_in])
+    transforms, parents, pose = transform.transforms, transform.parents, transform.pose
+    children, pose_in = poses_BIP.shape[1:]
+    # only children are transposed: votes are P or B times larger and stay as they are made
+    poses_BNTP = tf.reshape(poses_BIP, [-1, children // transforms, transforms, pose_in])
     poses_TXP = tf.reshape(tf.transpose(poses_BNTP, [2, 1, 0, 3]), [transforms, -1, pose_in])
-    transform_TPX = tf.reshape(tf.transpose(transform_TJPQ, [0, 2, 1, 3]), [transforms, pose_in, parents * pose_out])
-    votes_TXY = tf.matmul(poses_TXP, transform_TPX)  # [T, N*B, J*Q]
-    return tf.reshape(votes_TXY, [children, -1, parents, pose_out])
+    votes_TXY = tf.matmul(poses_TXP, whole(transform))  # [T, N*B, J*Q]
+    return tf.reshape(votes_TXY, [children, -1, parents, pose])
+
+
+def whole(transform: Transform) -> tf.Tensor:
+    """All parts of a transform as one tensor of matrices [T, P, JQ]."""
+    parts = [tf.reshape(part, [part.shape[0], part.shape[1], -1]) for part in transform.parts_TPJQ]
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
 
 
 def child_order(per_child: tf.Tensor, transforms: int, axis: int) -> tf.Tensor:
