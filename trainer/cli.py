@@ -7,14 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import ByteSize
+from typing import Any
 
 from trainer import cli_data, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError
-from trainer.parsing import EXIT_CODES, Help, Parser, add
+from trainer.parsing import EXIT_CODES, Help, Parser, add, add_fields, field_values
 from trainer.plan import Command
 
 
@@ -108,51 +106,7 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     parser.usage = "capsnet train [RECIPE] [--run DIR] [OPTION ...] [--FIELD VALUE ...]"
     if "train" in arguments:
         after = [*arguments, ""][arguments.index("train") + 1]
-        _add_fields(parser, after if after in configs.names() else configs.DEFAULT)
-
-
-def _add_fields(parser: Parser, recipe: str) -> None:
-    """The fields of the configuration as options, with the defaults of a recipe."""
-    parser.add_argument_group(
-        "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
-    )
-    groups: dict[str, Any] = {}
-    defaults = configs.load(recipe)
-    for path, field in configuration.leaves():
-        if path == "recipe":
-            continue
-        section = path.rpartition(".")[0] or "run"
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        default = configuration.value_at(defaults, path)
-        is_switch = isinstance(default, bool)
-        groups[section].add_argument(
-            f"--{path}",
-            dest=f"field:{path}",
-            default=None,
-            metavar=_kind(field.annotation, default),
-            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%"),
-            **({"nargs": "?", "const": "true"} if is_switch else {}),
-        )
-
-
-def _kind(annotation: Any, default: Any) -> str:
-    choices = [str(choice) for choice in get_args(annotation)]
-    if isinstance(default, tuple):
-        return "N,N,..."
-    if choices:
-        return "{" + ",".join(choices) + "}"
-    return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false", "ByteSize": "SIZE"}[annotation.__name__]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, ByteSize):
-        return value.human_readable(separator="")
-    if value == "":
-        return "none"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        add_fields(parser, after if after in configs.names() else configs.DEFAULT)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -174,6 +128,7 @@ def _add_evaluate(commands: Any) -> None:
         help=f"each image rotated by up to {bounds.rotation:g} degrees, sheared by {bounds.shear:g}, scaled by "
         f"{1 - bounds.scale:g} to {1 + bounds.scale:g} along each axis, shifted by {bounds.shift:g} pixels",
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the score there, as JSON")
 
 
 def _add_export(commands: Any) -> None:
@@ -215,11 +170,6 @@ def _add_launch(commands: Any) -> None:
 def _train(parsed: argparse.Namespace) -> int:
     from trainer import rank
 
-    overrides = {
-        name.removeprefix("field:"): value
-        for name, value in vars(parsed).items()
-        if name.startswith("field:") and value is not None
-    }
     command = Command(
         recipe=parsed.recipe,
         run=parsed.run,
@@ -227,7 +177,7 @@ def _train(parsed: argparse.Namespace) -> int:
         weights_from=parsed.weights_from,
         new_head=parsed.new_head,
         allow_changes=parsed.allow_changes,
-        overrides=overrides,
+        overrides=field_values(parsed),
     )
     return rank.guarded(lambda lifeline, world: rank.train(command, lifeline, world))
 
@@ -237,7 +187,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
     return rank.guarded(
         lambda lifeline, world: rank.evaluate(
-            parsed.run, parsed.checkpoint, parsed.data, parsed.split, parsed.affine, lifeline, world
+            parsed.run, parsed.checkpoint, parsed.data, parsed.split, parsed.affine, parsed.json, lifeline, world
         )
     )
 

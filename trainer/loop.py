@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from trainer import checkpoint, distributed, evaluation, hints, optimizer, summaries, weights
+from trainer import checkpoint, distributed, evaluation, hints, memory, optimizer, summaries, weights
 from trainer import config as configuration
 from trainer import step as training_step
 from trainer.config import RunConfig
@@ -57,7 +57,7 @@ class Loop:
         split = data_index.split_of(self.index, config.data.train_split)
         self.records = split.records
         self.steps_per_epoch = data_index.steps_per_epoch(split, config.data.lanes, config.train.global_batch_size)
-        self.total_steps = max(1, round(config.train.epochs * self.steps_per_epoch))
+        self.total_steps = data_index.total_steps(config, self.index)
 
         self.network = network.build(config.model, precision=config.train.precision, seed=config.seed)
         self.update = optimizer.build_optimizer(config.optimizer, self.network.trainable_variables)
@@ -313,6 +313,7 @@ class Loop:
                 "images_per_second": meter.steps_per_second * self.config.train.global_batch_size,
                 "input_wait": meter.input_wait,
                 **meter.input_waits(),
+                "peak_memory_mib": memory.peak_mib(),
             }
             self.journal.train(self.step, values, self._trained_seconds())
         if self.journal.progress_due:

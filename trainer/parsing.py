@@ -6,8 +6,12 @@ import argparse
 import os
 import textwrap
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
+from pydantic import ByteSize
+
+from trainer import config as configuration
+from trainer import configs
 from trainer.errors import EXIT_MEANINGS, ConfigError
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
@@ -45,3 +49,56 @@ def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help
     )
     parser.set_defaults(run_command=run)
     return parser
+
+
+def add_fields(parser: Parser, recipe: str) -> None:
+    """The fields of the configuration as options, with the defaults of a recipe."""
+    parser.add_argument_group(
+        "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
+    )
+    groups: dict[str, Any] = {}
+    defaults = configs.load(recipe)
+    for path, field in configuration.leaves():
+        if path == "recipe":
+            continue
+        section = path.rpartition(".")[0] or "run"
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        default = configuration.value_at(defaults, path)
+        is_switch = isinstance(default, bool)
+        groups[section].add_argument(
+            f"--{path}",
+            dest=f"field:{path}",
+            default=None,
+            metavar=_kind(field.annotation, default),
+            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%"),
+            **({"nargs": "?", "const": "true"} if is_switch else {}),
+        )
+
+
+def _kind(annotation: Any, default: Any) -> str:
+    choices = [str(choice) for choice in get_args(annotation)]
+    if isinstance(default, tuple):
+        return "N,N,..."
+    if choices:
+        return "{" + ",".join(choices) + "}"
+    return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false", "ByteSize": "SIZE"}[annotation.__name__]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, ByteSize):
+        return value.human_readable(separator="")
+    if value == "":
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def field_values(parsed: argparse.Namespace) -> dict[str, str]:
+    """The fields that were given, as typed, by path."""
+    return {
+        name.removeprefix("field:"): value
+        for name, value in vars(parsed).items()
+        if name.startswith("field:") and value is not None
+    }

@@ -11,12 +11,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer import checkpoint, distributed, hints
+from trainer import checkpoint, distributed, hints, storage
 from trainer import config as configuration
 from trainer import plan as planning
 from trainer.config import RunConfig
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, tell
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, ConfigError, tell
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.plan import Command, Plan
@@ -114,9 +114,21 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
 
 
 def evaluate(
-    run: Path, which: str, data: str | None, split: str | None, affine: bool, lifeline: Lifeline, world: World
+    run: Path,
+    which: str,
+    data: str | None,
+    split: str | None,
+    affine: bool,
+    output: Path | None,
+    lifeline: Lifeline,
+    world: World,
 ) -> int:
-    """Scores one checkpoint; the ranks share the test records. ``affine``: under random transforms."""
+    """Scores one checkpoint; the ranks share the test records.
+
+    Args:
+        affine: under random transforms.
+        output: a file that gets the score as JSON.
+    """
     _log_to_console(world)
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
     config = configuration.validated(json.loads(found.config), str(found.path))
@@ -136,6 +148,12 @@ def evaluate(
     # there is nothing to save: in the starting phase a stop request ends the process at once
     score = evaluation.score_checkpoint(config, found, world, lambda number: lifeline.mark(wire.STARTING, number))
     log.info("test accuracy: %.2f %% of %d, loss %.4f", 100 * score.accuracy, score.records, score.values["loss"])
+    if output is not None and world.is_first:
+        said = {"step": found.state.step, "records": score.records, **score.values}
+        try:
+            storage.atomic_write(output, (json.dumps(said, indent=2) + "\n").encode())
+        except OSError as error:
+            raise ConfigError(f"--json {output}: cannot be written ({error.strerror})") from None
     distributed.barrier(world, "end")  # rank 0 has said it before another leaves
     return EXIT_DONE
 

@@ -74,6 +74,10 @@ TRAIN = {
     "wait_reading": Tag("speed/input_wait_reading", "Its part that was waited for disk or network."),
     "wait_decoding": Tag("speed/input_wait_decoding", "Its part that was waited for decoding."),
     "wait_augmenting": Tag("speed/input_wait_augmenting", "Its part that was waited for augmentation."),
+    "peak_memory_mib": Tag(
+        "memory/peak_mib",
+        "Most memory that rank 0's process had resident so far, in MiB: TensorFlow itself and evaluation included.",
+    ),
 }
 TEST = {
     "loss": Tag("loss/total_test", "Mean loss over all test records: the sum of its terms."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -69,8 +70,15 @@ def test_two_ranks_see_the_scenes_of_one(tmp_path: Path) -> None:
 def test_the_affine_test_split_is_scored_and_is_the_same_each_time(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(run)
-    plain, affine, again = (evaluated(run, *extra) for extra in ([], ["--affine"], ["--affine"]))
+    written = tmp_path / "score.json"
+    plain, affine, again = (
+        evaluated(run, *extra) for extra in ([], ["--affine"], ["--affine", "--json", str(written)])
+    )
     assert [code for code, _ in (plain, affine, again)] == [0, 0, 0]
     assert score(affine[1]) == score(again[1])
     assert score(plain[1])[1] == score(affine[1])[1] == "2000"
     assert float(score(affine[1])[2]) > float(score(plain[1])[2])
+    said = json.loads(written.read_text())
+    assert [f"{100 * said['accuracy']:.2f}", str(said["records"]), f"{said['loss']:.4f}"] == score(again[1])
+    assert said["step"] == records(run)[-1]["step"]
+    assert records(run)[-1]["peak_memory_mib"] > 100

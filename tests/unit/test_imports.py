@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
-    {"errors"},
+    {"errors", "memory"},
     {"config"},
     {"storage", "launch", "hints"},
     {"distributed", "configs", "checkpoint", "progress", "metrics"},

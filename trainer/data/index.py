@@ -254,6 +254,13 @@ def steps_per_epoch(split: Split, lanes: int, global_batch: int) -> int:
     return fewest // (global_batch // lanes)
 
 
+def total_steps(config: RunConfig, index: Index) -> int:
+    """Steps of a whole run."""
+    split = split_of(index, config.data.train_split)
+    per_epoch = steps_per_epoch(split, config.data.lanes, config.train.global_batch_size)
+    return max(1, round(config.train.epochs * per_epoch))
+
+
 def fingerprint(index: Index) -> str:
     """Of all records of all splits in their order; the same for a copy of the data set in another place."""
     shards = [
