@@ -60,8 +60,8 @@ class PrimaryConfig(Section):
 
 
 class RoutingConfig(Section):
-    algorithm: Literal["dynamic", "uniform"] = Field(
-        "dynamic", description="dynamic (Sabour et al. 2017), or uniform couplings as a control"
+    algorithm: Literal["dynamic", "uniform", "random"] = Field(
+        "dynamic", description="dynamic (Sabour et al. 2017), or as controls couplings that are uniform, or random"
     )
     iterations: int = Field(3, ge=1, le=20, description="R, routing iterations")
     leaky: bool = Field(False, description="a none-of-the-above parent takes part in the softmax")

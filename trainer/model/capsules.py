@@ -6,12 +6,13 @@ Axes: B batch, H W grid, C channels, I children, T transforms (I, or child types
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.config import PrimaryConfig, RoutingConfig
 from trainer.model import routing
 from trainer.model.initial import glorot, layer_seed
-from trainer.model.routing import Capsules, LayerSizes, Transform
+from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.squash import lengths, squash
 
@@ -86,16 +87,18 @@ class CapsuleLayer(keras.layers.Layer):
             ),
         )
         self.extra = {
-            name: self.add_weight(
-                name=name,
-                shape=spec.shape,
-                initializer=keras.initializers.TruncatedNormal(
-                    spec.initial, spec.stddev, seed=layer_seed(self.seed, f"{self.name}/{name}")
-                ),
-                autocast=False,
-            )
+            name: self._weight(name, spec)
             for name, spec in routing.get(self.routing.algorithm).weights(self.routing, sizes).items()
         }
+
+    def _weight(self, name: str, spec: WeightSpec) -> keras.Variable | np.ndarray:
+        initializer = keras.initializers.TruncatedNormal(
+            spec.initial, spec.stddev, seed=layer_seed(self.seed, f"{self.name}/{name}")
+        )
+        if not spec.trainable:  # a constant of the graph: Keras neither counts nor saves it
+            drawn: np.ndarray = initializer(spec.shape, dtype=self.variable_dtype).numpy()
+            return drawn
+        return self.add_weight(name=name, shape=spec.shape, initializer=initializer, autocast=False)
 
     def call(
         self, children: Capsules, *, trace: bool = False, coupling_records: int = 0

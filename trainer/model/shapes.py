@@ -9,8 +9,9 @@ import itertools
 import math
 from typing import Literal, NamedTuple
 
-from trainer.config import ModelConfig, PrimaryConfig, RoutingConfig, StemConfig
+from trainer.config import ModelConfig, PrimaryConfig, StemConfig
 from trainer.errors import ConfigError
+from trainer.model.routing import LayerSizes, extra
 
 
 class Shapes(NamedTuple):
@@ -48,7 +49,7 @@ def shapes(config: ModelConfig) -> Shapes:
         transforms=transforms,
         stem_parameters=_stem_parameters(config.stem, config.channels),
         primary_parameters=_primary_parameters(primary, config.stem.channels[-1]),
-        head_parameters=_head_parameters(config, transforms),
+        head_parameters=_head_parameters(config, children, transforms),
         decoder_parameters=_decoder_parameters(config),
     )
 
@@ -123,13 +124,10 @@ def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
     return _conv(primary.kernel, inputs, primary.types * primary.pose)
 
 
-def _head_parameters(config: ModelConfig, transforms: int) -> int:
-    count = transforms * config.classes * config.primary.pose * config.head.pose
-    return count + _bias_parameters(config.routing, config.classes, config.head.pose)
-
-
-def _bias_parameters(routing: RoutingConfig, parents: int, pose: int) -> int:
-    return parents * pose if routing.bias else 0
+def _head_parameters(config: ModelConfig, children: int, transforms: int) -> int:
+    sizes = LayerSizes(children, transforms, config.classes, config.primary.pose, config.head.pose)
+    transform = transforms * sizes.child_pose * sizes.parents * sizes.pose
+    return transform + extra.parameters(config.routing, sizes)
 
 
 def _decoder_parameters(config: ModelConfig) -> int:

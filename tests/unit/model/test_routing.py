@@ -17,12 +17,15 @@ import trainer.model.routing as routing
 from tests.unit.model import oracles
 from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, LayerSizes, Transform
+from trainer.model.routing import extra as extra_weights
 from trainer.model.squash import lengths
 
 EXACT = 1e-9  # float64: the epsilon under the root of squash, 1e-12 against squared lengths of 1e-2, a few times over
 DIFFERENCE = 1e-6  # of a central difference with step 1e-5, times third derivatives of hundreds
 SINGLE = 1e-5  # float32: sums of tens of terms in another order, 6e-8 each, through three softmaxes
 B, I, J, P, Q = 2, 6, 3, 2, 4  # noqa: E741
+
+LENGTHS = ("dynamic", "uniform", "random")  # algorithms whose activations are lengths of poses
 
 OPTIONS = [
     dict(zip(("leaky", "bias", "transforms"), values, strict=True))
@@ -38,19 +41,38 @@ def example(transforms: int = I, seed: int = 0, dtype=np.float64):
     return poses_BIP.astype(dtype), transform_TPJQ.astype(dtype), bias_JQ.astype(dtype)
 
 
-def route(poses_BIP, transform_TPJQ, bias_JQ=None, *, trace=False, records=0, **options):
+def extras(config: RoutingConfig, dtype, seed: int = 9) -> dict[str, np.ndarray]:
+    """Values for what an algorithm has besides the transform, away from their initial ones."""
+    rng = np.random.default_rng(seed)
+    specs = routing.get(config.algorithm).weights(config, LayerSizes(I, I, J, P, Q))
+    return {name: (spec.initial + rng.normal(size=spec.shape) * 0.3).astype(dtype) for name, spec in specs.items()}
+
+
+def route(poses_BIP, transform_TPJQ, bias_JQ=None, *, trace=False, records=0, extra=None, **options):
     config = RoutingConfig(bias=bias_JQ is not None, **options)
     poses_BIP = tf.convert_to_tensor(poses_BIP)
+    wide = np.float64 if poses_BIP.dtype == tf.float64 else np.float32
+    extra = extras(config, wide) if extra is None else extra
     parents, seen = routing.get(config.algorithm).route(
         Capsules(poses_BIP, lengths(poses_BIP)),
         Transform((tf.convert_to_tensor(transform_TPJQ),)),
-        {} if bias_JQ is None else {"bias": tf.convert_to_tensor(bias_JQ)},
+        {name: tf.convert_to_tensor(value) for name, value in extra.items()}
+        | ({} if bias_JQ is None else {"bias": tf.convert_to_tensor(bias_JQ)}),
         config,
         trace=trace,
         coupling_records=records,
     )
-    np.testing.assert_array_equal(parents.activations_BN, lengths(parents.poses_BNP))
+    if config.algorithm in LENGTHS:
+        np.testing.assert_array_equal(parents.activations_BN, lengths(parents.poses_BNP))
     return parents.poses_BNP, seen
+
+
+def reordered(extra: dict[str, np.ndarray], size: int, order: np.ndarray) -> dict[str, np.ndarray]:
+    """In another order along the axis of ``size``: children, parents and pose sizes are of different numbers."""
+    return {
+        name: value.take(order, axis=value.shape.index(size)) if size in value.shape else value
+        for name, value in extra.items()
+    }
 
 
 def gradients(arguments, weights_BJQ, **options):
@@ -194,8 +216,11 @@ def test_trace_leaves_poses_unchanged(algorithm: str, xla: bool) -> None:
 def test_order_of_children_does_not_matter(algorithm: str) -> None:
     poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(5).permutation(I)
-    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm)
-    permuted, _ = route(poses_BIP[:, order], transform_IPJQ[order], bias_JQ, algorithm=algorithm)
+    extra = extras(RoutingConfig(algorithm=algorithm), np.float64)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm, extra=extra)
+    permuted, _ = route(
+        poses_BIP[:, order], transform_IPJQ[order], bias_JQ, algorithm=algorithm, extra=reordered(extra, I, order)
+    )
     np.testing.assert_allclose(permuted, plain, rtol=EXACT)
 
 
@@ -203,8 +228,15 @@ def test_order_of_children_does_not_matter(algorithm: str) -> None:
 def test_order_of_parents_is_kept(algorithm: str) -> None:
     poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(6).permutation(J)
-    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm)
-    permuted, _ = route(poses_BIP, transform_IPJQ[:, :, order], bias_JQ[order], algorithm=algorithm)
+    extra = extras(RoutingConfig(algorithm=algorithm), np.float64)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm, extra=extra)
+    permuted, _ = route(
+        poses_BIP,
+        transform_IPJQ[:, :, order],
+        bias_JQ[order],
+        algorithm=algorithm,
+        extra=reordered(extra, J, order),
+    )
     np.testing.assert_allclose(permuted, plain.numpy()[:, order], rtol=EXACT)
 
 
@@ -272,7 +304,8 @@ def test_every_algorithm_of_the_configuration_is_one_file() -> None:
     for name in routing.names():
         module = routing.get(name)
         assert callable(module.route)
-        assert module.weights(RoutingConfig(algorithm=name), sizes) == {}
+        assert "bias" not in module.weights(RoutingConfig(algorithm=name), sizes)
         assert module.weights(RoutingConfig(algorithm=name, bias=True), sizes)["bias"].shape == (J, Q)
+        assert extra_weights.KNOWN.get(name, module.weights) is module.weights
     with pytest.raises(KeyError):
         routing.get("votes")

@@ -10,6 +10,7 @@ import pytest
 from trainer import configs
 from trainer.config import ModelConfig
 from trainer.errors import ConfigError
+from trainer.model import routing
 from trainer.model.network import build
 from trainer.model.shapes import shapes
 
@@ -22,6 +23,12 @@ CONFIGS = [
     {"stem": {"kind": "residual", "channels": [8, 16], "strides": [2, 2], "blocks": 2}, "channels": 3, "classes": 4},
     {"stem": {"channels": [4], "kernel": 3, "strides": [1]}, "decoder": {"hidden": []}, "routing": {"bias": True}},
     {"stem": {"channels": [4], "kernel": 1, "strides": [1]}, "routing": {"algorithm": "uniform", "bias": True}},
+    *({"stem": {"channels": [4], "kernel": 3, "strides": [2]}, "routing": {"algorithm": a}} for a in routing.names()),
+    {
+        "stem": {"channels": [4], "kernel": 3, "strides": [2]},
+        "routing": {"algorithm": "random", "bias": True},
+        "head": {"transform": "shared"},
+    },
     {
         "stem": {"channels": [4], "kernel": 5, "strides": [3]},
         "primary": {"types": 2, "pose": 3, "kernel": 3, "stride": 1, "padding": "same"},

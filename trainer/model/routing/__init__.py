@@ -3,7 +3,7 @@
 An algorithm is a module of this package with the name that it has in ``RoutingConfig.algorithm``, and with
 
     weights(config, sizes) -> dict[str, WeightSpec]
-        what it learns besides the transform; its keys are the keys of ``extra`` below
+        what it has besides the transform; its keys are the keys of ``extra`` below
     route(children, transform, extra, config, *, trace=False, coupling_records=0)
         -> (parents, RoutingTrace | None)
 
@@ -74,11 +74,16 @@ class LayerSizes(NamedTuple):
 
 
 class WeightSpec(NamedTuple):
-    """A learned weight of a routing algorithm: ``initial``, plus a truncated normal of ``stddev`` where not 0."""
+    """A weight of a routing algorithm: ``initial``, plus a truncated normal of ``stddev`` where not 0.
+
+    One that is not trainable is drawn from the layer's seed whenever the layer is made: it is no parameter, and no
+    checkpoint holds it.
+    """
 
     shape: tuple[int, ...]
     initial: float = 0.0
     stddev: float = 0.0
+    trainable: bool = True
 
 
 def names() -> tuple[str, ...]:

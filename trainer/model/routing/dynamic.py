@@ -10,17 +10,13 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
-from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
+from trainer.model.routing import Capsules, Transform
+from trainer.model.routing.extra import dynamic as weights
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
 from trainer.model.routing.votes import child_order, votes
 from trainer.model.squash import at_least_float32, lengths, squash
 
-INITIAL_BIAS = 0.1  # as in the authors' code
-
-
-def weights(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
-    """Learned besides the transform: a bias for each parent, where asked for."""
-    return {"bias": WeightSpec((sizes.parents, sizes.pose), INITIAL_BIAS)} if config.bias else {}
+__all__ = ["couplings", "route", "weights"]
 
 
 def route(

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, Transform
-from trainer.model.routing.dynamic import weights
+from trainer.model.routing.extra import uniform as weights
 from trainer.model.routing.trace import RoutingTrace, collect, observe
 from trainer.model.routing.votes import whole
 from trainer.model.squash import at_least_float32, lengths, squash
