@@ -67,6 +67,9 @@ class RoutingConfig(Section):
     leaky: bool = Field(False, description="a none-of-the-above parent takes part in the softmax")
     bias: bool = Field(False, description="add a learned bias to each parent before the squash")
     stop_gradient: bool = Field(False, description="send gradients through the last iteration only")
+    temperature: float = Field(
+        1.0, gt=0, description="routing logits are divided by it before the softmax (dynamic); above 1: more uniform"
+    )
     xla: bool = Field(True, description="compile the routing (not the convolutions) with XLA")
 
 
