@@ -31,7 +31,7 @@ def test_overrides_are_typed_and_validated() -> None:
         ("iterations", "2", r"did you mean model\.routing\.iterations"),
         ("model.routing.iterations", "0", r"model\.routing\.iterations: .* greater than or equal to 1 \(given: '0'\)"),
         ("model.routing.iterations", "two", r"model\.routing\.iterations: .* \(given: 'two'\)"),
-        ("model.routing.algorithm", "dynamc", r"'dynamic' or 'uniform' \(given: 'dynamc'\)"),
+        ("model.routing.algorithm", "dynamc", r"'dynamic'.* or '\w+' \(given: 'dynamc'\)"),
         ("train.global_batch_size", "100", r"global_batch_size 100 is not a multiple of data\.lanes 8"),
         ("model.stem.channels", "3,4", r"strides has 1 values and channels 2"),
         ("optimizer.schedule", "step", r"decay_epochs needs at least one value"),
