@@ -1,0 +1,89 @@
+"""What a network costs, from its configuration alone, before TensorFlow is imported.
+
+Counted are parameters, and the multiply-adds of a forward pass for one record: one for each product term of
+convolutions (zeros that padding adds included, as profilers count) and matrix products, and of routing as
+``routing/products.py`` says. Biases, normalisation, activations and softmax are left out.
+
+Axes: I children, T transforms, J parents, P/Q child/parent pose size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from trainer.config import ModelConfig
+from trainer.model.routing import LayerSizes, products
+from trainer.model.shapes import Shapes, projects, shapes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one part of a network."""
+
+    parameters: int = 0
+    multiply_adds: int = 0  # of a forward pass, for one record
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """By part; a part that the network does not have costs nothing."""
+
+    stem: Cost
+    primary: Cost
+    head: Cost  # class capsules
+    decoder: Cost  # of one object
+
+    @property
+    def total(self) -> Cost:
+        return sum((getattr(self, part) for part in self.__dataclass_fields__), Cost())
+
+
+def costs(config: ModelConfig) -> Costs:
+    """Costs of the network that ``network.build`` makes from the same configuration.
+
+    Raises:
+        ConfigError: sizes that do not fit each other; see ``shapes.shapes``.
+    """
+    sizes = shapes(config)
+    primary, channels = config.primary, config.stem.channels[-1]
+    head = LayerSizes(sizes.children, sizes.transforms, config.classes, primary.pose, config.head.pose)
+    return Costs(
+        stem=Cost(sizes.stem_parameters, _stem(config, sizes)),
+        primary=Cost(
+            sizes.primary_parameters, conv(sizes.primary_side, primary.kernel, channels, primary.types * primary.pose)
+        ),
+        head=Cost(sizes.head_parameters, products.multiply_adds(config.routing, head)),
+        decoder=Cost(sizes.decoder_parameters, _decoder(config)),
+    )
+
+
+def conv(side: int, kernel: int, inputs: int, outputs: int) -> int:
+    """Multiply-adds of a convolution whose result is side x side."""
+    return side * side * kernel * kernel * inputs * outputs
+
+
+def _stem(config: ModelConfig, sizes: Shapes) -> int:
+    stem, count, inputs = config.stem, 0, int(config.channels)
+    if stem.kind == "conv":
+        for side, outputs in zip(sizes.stem_sides, stem.channels, strict=True):
+            count += conv(side, stem.kernel, inputs, outputs)
+            inputs = outputs
+        return count
+    count, inputs = conv(config.image_size, 3, inputs, stem.channels[0]), stem.channels[0]
+    for side, outputs, stride in zip(sizes.stem_sides, stem.channels, stem.strides, strict=True):
+        for block in range(stem.blocks):
+            count += conv(side, 3, inputs, outputs) + conv(side, 3, outputs, outputs)
+            if projects(inputs, outputs, stride if block == 0 else 1):
+                count += conv(side, 1, inputs, outputs)
+            inputs = outputs
+    return count
+
+
+def _decoder(config: ModelConfig) -> int:
+    hidden = config.decoder.hidden
+    widths = (config.classes * config.head.pose, *hidden, config.image_size**2 * config.channels) if hidden else ()
+    return sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))

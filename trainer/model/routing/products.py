@@ -1,0 +1,47 @@
+"""Multiply-adds of routing algorithms for one record, without TensorFlow: what the algorithm is defined to compute,
+however an implementation orders, repeats or saves it.
+
+An algorithm that is not named here defines ``multiply_adds(config, sizes)`` in its own file.
+
+Axes: I children, T transforms, J parents, P/Q child/parent pose size, R iterations.
+"""
+
+from __future__ import annotations
+
+from trainer.config import RoutingConfig
+from trainer.model import routing
+from trainer.model.routing import LayerSizes
+
+
+def votes(sizes: LayerSizes) -> int:
+    """Each child's transform times its pose, for each parent: I P J Q, also where children share transforms."""
+    return sizes.children * sizes.child_pose * sizes.parents * sizes.pose
+
+
+def each_vote(sizes: LayerSizes) -> int:
+    """One for each number of each vote, I J Q: what a weighted sum of votes takes, and what agreement takes."""
+    return sizes.children * sizes.parents * sizes.pose
+
+
+def dynamic(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Votes once, a weighted sum in each of R iterations, agreement between them (procedure 1, lines 5 and 7)."""
+    return votes(sizes) + (2 * config.iterations - 1) * each_vote(sizes)
+
+
+def uniform(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """One product: poses of children that share a transform are summed before it, and there are no votes."""
+    return sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
+
+
+def random(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Votes and one weighted sum."""
+    return votes(sizes) + each_vote(sizes)
+
+
+KNOWN = {"dynamic": dynamic, "uniform": uniform, "random": random}
+
+
+def multiply_adds(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Of one capsule layer, its transform included."""
+    count = KNOWN.get(config.algorithm) or routing.get(config.algorithm).multiply_adds
+    return int(count(config, sizes))
