@@ -60,12 +60,14 @@ class PrimaryConfig(Section):
 
 
 class RoutingConfig(Section):
-    algorithm: Literal["dynamic", "uniform", "random"] = Field(
-        "dynamic", description="dynamic (Sabour et al. 2017), or as controls couplings that are uniform, or random"
+    algorithm: Literal["dynamic", "inverted", "self_routing", "self_attention", "uniform", "random"] = Field(
+        "dynamic",
+        description="dynamic (Sabour et al. 2017), inverted dot-product attention (Tsai et al. 2020), self_routing "
+        "(Hahn et al. 2019), self_attention (Mazzia et al. 2021), or as controls couplings that are uniform, or random",
     )
     iterations: int = Field(3, ge=1, le=20, description="R, routing iterations")
     leaky: bool = Field(False, description="a none-of-the-above parent takes part in the softmax")
-    bias: bool = Field(False, description="add a learned bias to each parent before the squash")
+    bias: bool = Field(False, description="add a learned bias to each parent before its nonlinearity")
     stop_gradient: bool = Field(False, description="send gradients through the last iteration only")
     temperature: float = Field(
         1.0, gt=0, description="routing logits are divided by it before the softmax (dynamic); above 1: more uniform"
@@ -96,7 +98,9 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    kind: Literal["margin", "spread", "cross_entropy"] = Field("margin", description="loss of the class scores")
+    kind: Literal["margin", "spread", "cross_entropy", "nll"] = Field(
+        "margin", description="loss of the class scores; nll takes them for probabilities"
+    )
     margin_positive: float = Field(0.9, gt=0, le=1, description="m+, margin loss")
     margin_negative: float = Field(0.1, ge=0, lt=1, description="m-, margin loss")
     absent_weight: float = Field(0.5, gt=0, description="lambda, weight of absent classes, margin loss")

@@ -14,6 +14,7 @@ from trainer.model.network import Outputs, longest
 from trainer.model.squash import at_least_float32
 
 RECONSTRUCTION = "reconstruction"
+SMALLEST_SCORE = 1e-30  # whose logarithm is taken: a float32, as is its inverse
 
 
 def loss_terms(
@@ -89,10 +90,17 @@ def cross_entropy(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tenso
     return tf.nn.softmax_cross_entropy_with_logits(labels=present_BJ, logits=config.scale * scores_BJ)
 
 
+def nll(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
+    """-ln (a_t / sum_j a_j), for scores that are probabilities, as those of self-routing (Hahn et al. 2019)."""
+    scores_BJ = tf.maximum(scores_BJ, SMALLEST_SCORE)
+    target_B = tf.reduce_sum(present_BJ * scores_BJ, axis=-1)
+    return tf.math.log(tf.reduce_sum(scores_BJ, axis=-1)) - tf.math.log(target_B)
+
+
 def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.Tensor:
     """Sum over pixels, and objects if there are several, of the squared difference (section 4.1), [B]."""
     difference_BHWC = reconstruction_BHWC - tf.cast(images_BHWC, reconstruction_BHWC.dtype)
     return tf.reduce_sum(tf.square(difference_BHWC), axis=list(range(1, difference_BHWC.shape.rank)))
 
 
-_CLASS_LOSSES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy}
+_CLASS_LOSSES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy, "nll": nll}

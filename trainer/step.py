@@ -140,7 +140,10 @@ def make_step(
             means = [tf.reduce_mean(tf.cast(terms[name], dtype)) for name in term_names]
             loss = tf.add_n(means)
             scaled = loss * tf.cast(loss_scale.scale, dtype)
-        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        # a weight that the loss does not reach is left as it is: poses of classes that nothing decodes, for instance
+        gradients = tape.gradient(
+            scaled, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         correct = tf.reduce_mean(tf.cast(losses.correct(outputs, label), dtype))
         return gradients, tf.stack([loss, correct, *means])
 

@@ -307,10 +307,14 @@ def _routing_values(layer: str, trace: RoutingTrace, leaky: bool) -> list[Any]:
         for iteration, value in enumerate(value_R, 1):
             description = ROUTING[name].format(iteration=iteration, iterations=iterations, parents=parents)
             values += _scalar(Tag(f"routing/{layer}/{name}_iteration_{iteration}", description), value)
-    child = Tag(f"capsules/{layer}/child_activations", f"Lengths of the capsules that {layer} routes from, 0 to 1.")
+    child = Tag(
+        f"capsules/{layer}/child_activations",
+        f"Activations of the capsules that {layer} routes from: lengths, 0 to 1, unless routing has its own.",
+    )
     parent = Tag(
         f"capsules/{layer}/parent_activations",
-        f"Lengths of the {parents} capsules that {layer} routes to, 0 to 1. All near 0: they are dying.",
+        f"Activations of the {parents} capsules that {layer} routes to: lengths, 0 to 1, unless routing has its own. "
+        "Lengths all near 0: they are dying.",
     )
     return [*values, *_histogram(child, trace.child_activations_BI), *_histogram(parent, trace.parent_activations_BJ)]
 

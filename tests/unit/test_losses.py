@@ -37,7 +37,11 @@ def cross_entropy(config: LossConfig, scores_J: np.ndarray, label: int) -> float
     return -np.log(exponentials[label] / sum(exponentials))
 
 
-ORACLES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy}
+def nll(config: LossConfig, scores_J: np.ndarray, label: int) -> float:
+    return -np.log(scores_J[label] / sum(scores_J))
+
+
+ORACLES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy, "nll": nll}
 
 
 def example(dtype=np.float64) -> tuple[Outputs, np.ndarray, np.ndarray]:
@@ -71,6 +75,15 @@ def test_gradients_of_class_losses(kind: str) -> None:
         above, below = above + step * np.eye(J)[j], below - step * np.eye(J)[j]
         expected = (ORACLES[kind](config, above, labels_B[n]) - ORACLES[kind](config, below, labels_B[n])) / (2 * step)
         assert float(found_BJ[n, j]) == pytest.approx(expected, rel=1e-7, abs=DIFFERENCE)
+
+
+def test_nll_is_finite_for_a_score_of_zero() -> None:
+    scores_BJ = tf.constant([[0.0, 1.0], [0.0, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(scores_BJ)
+        loss_B = losses.nll(LossConfig(kind="nll"), scores_BJ, tf.constant([[1.0, 0.0], [1.0, 0.0]]))
+    assert np.all(np.isfinite(loss_B))
+    assert np.all(np.isfinite(tape.gradient(loss_B, scores_BJ)))
 
 
 def test_reconstruction_is_the_weighted_sum_over_pixels() -> None:

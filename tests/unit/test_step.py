@@ -138,6 +138,15 @@ def test_every_precision_learns(precision: str) -> None:
     assert reports[-1].mean("loss") < reports[0].mean("loss")
 
 
+def test_weights_that_the_loss_does_not_reach_stay() -> None:
+    case = Case(model__routing__algorithm="self_routing", model__decoder__hidden="", loss__kind="nll")
+    before, report = case.weights(), case.step(batch(), 0)
+    assert report.applied
+    moved = {v.path: np.any(v.numpy() != old) for v, old in zip(case.net.trainable_variables, before, strict=True)}
+    assert not moved["capsnet/class_capsules/transform"]  # scores are shares of the children's activations
+    assert moved["capsnet/class_capsules/route"]
+
+
 def crowded(records: int = 8) -> dict[str, tf.Tensor]:
     random = np.random.default_rng(0)
     return {

@@ -1,4 +1,4 @@
-"""The squash nonlinearity and capsule lengths, finite in value and gradient for every finite input.
+"""Nonlinearities of poses and capsule lengths, finite in value and gradient for every finite input.
 
 Axes: the pose axis is the last; all others are kept.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 EPSILON = 1e-12  # under roots: bends only lengths below about 1e-6, and 1/sqrt of it is far from float32's end
+
+VARIANCE_EPSILON = 1e-5  # of layer normalisation, as most implementations have it
 
 
 def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
@@ -35,7 +37,44 @@ def squash(preactivation: tf.Tensor) -> tf.Tensor:
     return shrink * unit / tf.sqrt(square + EPSILON * inverse * inverse)
 
 
+def squash_exponential(preactivation: tf.Tensor) -> tf.Tensor:
+    """The same for which short vectors keep their length: its slope at 0 is 1, and it is steeper on the way to 1.
+
+    Mazzia, Salvetti, Chiaberge 2021, "Efficient-CapsNet", section 3: v = (1 - 1 / e^|s|) * s / |s|.
+
+    Args:
+        preactivation: [..., Q], s of the paper.
+    Returns:
+        [..., Q], v of the paper, in at least float32.
+    """
+    s = at_least_float32(preactivation)
+    scale = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(s), axis=-1, keepdims=True), 1.0))  # as in squash
+    inverse = 1.0 / scale
+    unit = s * inverse
+    length = tf.sqrt(tf.reduce_sum(unit * unit, axis=-1, keepdims=True) + EPSILON * inverse * inverse)  # |s| / scale
+    return -tf.math.expm1(-scale * length) * unit / length
+
+
 def lengths(poses: tf.Tensor) -> tf.Tensor:
     """Euclidean length of each pose, [..., Q] -> [...], in at least float32; its gradient at 0 is 0."""
     poses = at_least_float32(poses)
     return tf.sqrt(tf.reduce_sum(poses * poses, axis=-1) + EPSILON)
+
+
+def layer_norm(preactivation: tf.Tensor) -> tf.Tensor:
+    """Each vector less its mean, over its standard deviation, without gain and shift.
+
+    Ba, Kiros, Hinton 2016, "Layer normalization", equation 4.
+
+    Args:
+        preactivation: [..., Q].
+    Returns:
+        [..., Q], in at least float32.
+    """
+    s = at_least_float32(preactivation)
+    scale = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(s), axis=-1, keepdims=True), 1.0))  # as in squash
+    inverse = 1.0 / scale
+    unit = s * inverse
+    unit -= tf.reduce_mean(unit, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(unit * unit, axis=-1, keepdims=True)
+    return unit * tf.math.rsqrt(variance + VARIANCE_EPSILON * inverse * inverse)

@@ -90,7 +90,7 @@ def inverted(
                     p = p + coupling_RBIJ[r, n, i, j] * v[i][j]
                 out_BJQ[n, j] = layer_norm(p, gain_Q, shift_Q)  # line 6
         for j in range(parents):
-            activations_BJ[n, j] = readout_Q @ out_BJQ[n, j] + float(readout_bias)
+            activations_BJ[n, j] = readout_Q @ out_BJQ[n, j] + readout_bias[0]
     return out_BJQ, activations_BJ, coupling_RBIJ
 
 

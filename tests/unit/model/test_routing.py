@@ -25,7 +25,7 @@ DIFFERENCE = 1e-6  # of a central difference with step 1e-5, times third derivat
 SINGLE = 1e-5  # float32: sums of tens of terms in another order, 6e-8 each, through three softmaxes
 B, I, J, P, Q = 2, 6, 3, 2, 4  # noqa: E741
 
-LENGTHS = ("dynamic", "uniform", "random")  # algorithms whose activations are lengths of poses
+LENGTHS = ("dynamic", "uniform", "random", "self_attention")  # algorithms whose activations are lengths of poses
 
 OPTIONS = [
     dict(zip(("leaky", "bias", "transforms"), values, strict=True))

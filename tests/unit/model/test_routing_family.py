@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import trainer.model.routing as routing
 from tests.unit.model import oracles, oracles_family
-from tests.unit.model.test_routing import DIFFERENCE, EXACT, SINGLE, B, I, J, P, Q, example
+from tests.unit.model.test_routing import DIFFERENCE, EXACT, FINITE, SINGLE, B, I, J, P, Q, example
 from trainer.config import ModelConfig, RoutingConfig
 from trainer.model.network import build
 from trainer.model.routing import Capsules, LayerSizes, Transform
@@ -48,6 +48,17 @@ def case(algorithm: str, transforms: int = I, seed: int = 0, **options) -> Case:
 ORACLES = {
     "random": lambda a, config, more: oracles_family.random_couplings(
         a["poses"], a["transform"], a["routing_logits"], **more
+    ),
+    "inverted": lambda a, config, more: oracles_family.inverted(
+        *(a[name] for name in ("poses", "transform", "gain", "shift", "readout", "readout_bias")),
+        config.iterations,
+        **more,
+    ),
+    "self_routing": lambda a, config, more: oracles_family.self_routing(
+        a["poses"], a["activations"], a["transform"], a["route"], **more
+    ),
+    "self_attention": lambda a, config, more: oracles_family.self_attention(
+        a["poses"], a["transform"], a["prior"], **more
     ),
 }
 
@@ -125,6 +136,79 @@ def test_xla_agrees_in_outputs_and_gradients(algorithm: str, transforms: int) ->
     ours, theirs = gradients(compiled, arguments, weights), gradients(plain, arguments, weights)
     for name in arguments:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=SINGLE, atol=SINGLE, err_msg=name)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "inverted", "self_routing"])
+def test_couplings_sum_to_one_over_parents_and_not_over_children(algorithm: str) -> None:
+    given = case(algorithm)
+    coupling_RNIJ = routed(given, tensors(given.arguments), trace=True, records=B)[1].coupling_RNIJ.numpy()
+    np.testing.assert_allclose(coupling_RNIJ.sum(axis=-1), 1.0, rtol=EXACT)
+    assert np.all(np.max(np.abs(coupling_RNIJ.sum(axis=-2) - 1.0), axis=-1) > 0.1)
+    assert np.ptp(coupling_RNIJ[-1]) > 0.1
+
+
+def test_self_attention_adds_its_prior_after_the_softmax() -> None:
+    given = case("self_attention")
+    trace = routed(given, tensors(given.arguments), trace=True, records=B)[1]
+    sums_RNI = trace.coupling_RNIJ.numpy().sum(axis=-1)
+    np.testing.assert_allclose(sums_RNI, np.broadcast_to(1.0 + given.arguments["prior"].sum(-1), (1, B, I)), rtol=EXACT)
+    assert 0.0 < float(trace.entropy_R[0]) < 1.0  # of the softmax, which is a distribution
+
+
+def test_shares_of_self_routing_sum_to_one_and_to_less_with_none_of_the_above() -> None:
+    given, leaky = case("self_routing"), case("self_routing", leaky=True)
+    activations_BJ = routed(given, tensors(given.arguments))[0].activations_BN.numpy()
+    np.testing.assert_allclose(activations_BJ.sum(-1), 1.0, rtol=EXACT)
+    assert np.all(routed(leaky, tensors(leaky.arguments))[0].activations_BN.numpy().sum(-1) < 1.0)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_stop_gradient_of_inverted_takes_the_last_couplings_as_given(xla: bool) -> None:
+    given = case("inverted", 2, seed=3, stop_gradient=True, xla=xla)
+    weights = draw_weights(4)
+    held_BIJ = given.oracle(given.arguments)[2][-1]
+    stopped = gradients(given, tensors(given.arguments), weights)
+    for name, value in given.arguments.items():
+
+        def objective(changed, name=name):
+            arguments = given.arguments | {name: changed}
+            poses_BJQ, activations_BJ, _ = given.oracle(arguments, last_coupling_BIJ=held_BIJ)
+            return float(np.sum(poses_BJQ * weights[0]) + np.sum(activations_BJ * weights[1]))
+
+        expected = oracles.finite_difference(objective, value)
+        np.testing.assert_allclose(stopped[name], expected, rtol=DIFFERENCE, atol=DIFFERENCE, err_msg=name)
+    through_all = case("inverted", 2, seed=3, xla=xla)
+    found = gradients(through_all, tensors(through_all.arguments), weights)
+    assert np.max(np.abs(found["poses"] - stopped["poses"])) > 1e-3  # the option does something
+
+
+@pytest.mark.parametrize(("dtype", "size"), FINITE)
+@pytest.mark.parametrize("leaky", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_finite_for_zero_tiny_huge_and_identical(algorithm: str, leaky: bool, dtype: tf.DType, size: float) -> None:
+    given = case(algorithm, leaky=leaky, bias=True)
+    arguments = tensors(given.arguments, tf.float32)
+    arguments["poses"] = tf.cast(tf.fill([B, I, P], size), dtype)
+    arguments["activations"] = tf.fill([B, I], size)
+    arguments["transform"] = tf.cast(arguments["transform"], dtype)
+    parents, _ = routed(given, arguments)
+    found = gradients(given, arguments, (np.ones((B, J, Q), np.float32), np.ones((B, J), np.float32)))
+    assert parents.poses_BNP.dtype == parents.activations_BN.dtype == tf.float32
+    for name, value in {"poses of parents": parents[0], "activations of parents": parents[1], **found}.items():
+        assert np.all(np.isfinite(tf.cast(value, tf.float32))), name
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_half_precision_rounds_the_products_only(algorithm: str) -> None:
+    given = case(algorithm)
+    arguments = tensors(given.arguments, tf.float32)
+    exact, _ = routed(given, arguments)
+    for dtype, unit in ((tf.bfloat16, 2.0**-8), (tf.float16, 2.0**-11)):
+        halves = {name: tf.cast(arguments[name], dtype) for name in ("poses", "transform")}
+        rounded, _ = routed(given, arguments | halves)
+        # poses, transform and votes rounded once each, seen through exponents of a few and normalisation
+        for ours, theirs in zip(rounded, exact, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=20 * unit)
 
 
 def small(**routing_options) -> ModelConfig:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Capsules(NamedTuple):
     """The capsules of one layer. An activation says that the capsule's entity is present, 0..1.
 
-    Where an algorithm has no activations of its own, they are the lengths of the poses.
+    Where an algorithm has no activations of its own, they are the lengths of the poses. Those of ``inverted`` are
+    logits, without bounds.
     """
 
     poses_BNP: tf.Tensor

@@ -31,7 +31,35 @@ def random(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
     return {"routing_logits": logits, **dynamic(config, sizes)}
 
 
-KNOWN = {"dynamic": dynamic, "uniform": uniform, "random": random}
+def inverted(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
+    """Layer normalisation and a linear read-out, both of one pose and the same for all parents."""
+    return {
+        "gain": WeightSpec((sizes.pose,), 1.0),
+        "shift": WeightSpec((sizes.pose,)),
+        "readout": WeightSpec((sizes.pose,), stddev=1.0 / math.sqrt(sizes.pose)),
+        "readout_bias": WeightSpec((1,)),
+        **dynamic(config, sizes),
+    }
+
+
+def self_routing(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
+    """W^route, a row of P for each transform and parent; 0, so that couplings are uniform at first."""
+    return {"route": WeightSpec((sizes.transforms, sizes.child_pose, sizes.parents)), **dynamic(config, sizes)}
+
+
+def self_attention(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
+    """B, which is added to the couplings."""
+    return {"prior": WeightSpec((sizes.children, sizes.parents)), **dynamic(config, sizes)}
+
+
+KNOWN = {
+    "dynamic": dynamic,
+    "uniform": uniform,
+    "random": random,
+    "inverted": inverted,
+    "self_routing": self_routing,
+    "self_attention": self_attention,
+}
 
 
 def parameters(config: RoutingConfig, sizes: LayerSizes) -> int:

@@ -37,6 +37,15 @@ def whole(transform: Transform) -> tf.Tensor:
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
 
 
+def vote_order(per_child_IX: tf.Tensor, transforms: int) -> tf.Tensor:
+    """Brings the first of two axes from the order of the children (types fastest) to that of ``votes``."""
+    children, *rest = per_child_IX.shape
+    if transforms == children:
+        return per_child_IX
+    per_child_NTX = tf.reshape(per_child_IX, [children // transforms, transforms, rest[0] or -1])
+    return tf.reshape(tf.transpose(per_child_NTX, [1, 0, 2]), [children, rest[0] or -1])
+
+
 def child_order(per_child: tf.Tensor, transforms: int, axis: int) -> tf.Tensor:
     """Brings an axis from the order of ``votes`` (positions fastest) to that of the children (types fastest)."""
     children = per_child.shape[axis]
