@@ -38,7 +38,29 @@ def random(config: RoutingConfig, sizes: LayerSizes) -> int:
     return votes(sizes) + each_vote(sizes)
 
 
-KNOWN = {"dynamic": dynamic, "uniform": uniform, "random": random}
+def inverted(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Those of dynamic routing, and the read-out."""
+    return dynamic(config, sizes) + sizes.parents * sizes.pose
+
+
+def self_routing(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Votes, routing logits, and one weighted sum."""
+    return votes(sizes) + sizes.children * sizes.child_pose * sizes.parents + each_vote(sizes)
+
+
+def self_attention(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Votes, agreement with their sum, and one weighted sum: of the attention only sums over children are used."""
+    return votes(sizes) + 2 * each_vote(sizes)
+
+
+KNOWN = {
+    "dynamic": dynamic,
+    "uniform": uniform,
+    "random": random,
+    "inverted": inverted,
+    "self_routing": self_routing,
+    "self_attention": self_attention,
+}
 
 
 def multiply_adds(config: RoutingConfig, sizes: LayerSizes) -> int:
