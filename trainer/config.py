@@ -69,10 +69,18 @@ class RoutingConfig(Section):
     leaky: bool = Field(False, description="a none-of-the-above parent takes part in the softmax")
     bias: bool = Field(False, description="add a learned bias to each parent before its nonlinearity")
     stop_gradient: bool = Field(False, description="send gradients through the last iteration only")
+    agreement: Literal["dot", "cosine"] = Field("dot", description="of vote and parent: their product, or its cosine")
     temperature: float = Field(
         1.0, gt=0, description="routing logits are divided by it before the softmax (dynamic); above 1: more uniform"
     )
-    xla: bool = Field(True, description="compile the routing (not the convolutions) with XLA")
+    implementation: Literal["auto", "stored", "streamed"] = neutral(
+        "auto",
+        description="all votes in memory, or made again block by block wherever they are needed; auto goes by sizes",
+    )
+    memory_bytes: ByteSize = neutral(
+        ByteSize(2 * 2**30), gt=0, description="what a layer may hold between its passes, as 2GiB"
+    )
+    xla: bool = neutral(True, description="compile the routing (not the convolutions) with XLA")
 
 
 class HeadConfig(Section):

@@ -35,8 +35,12 @@ def dynamic_routing(
     leaky: bool = False,
     bias_JQ: Array | None = None,
     last_coupling_BIJ: Array | None = None,
+    agreement: str = "dot",
+    temperature: float = 1.0,
 ) -> tuple[Array, Array]:
     """Procedure 1 of Sabour et al. 2017, one record at a time: (poses_BJQ, coupling_RBIJ).
+
+    ``agreement`` "cosine" puts the cosine in the place of the product in line 7, ``temperature`` divides the logits.
 
     Child i has the transform i mod T. ``last_coupling_BIJ`` replaces the couplings of the last iteration.
     """
@@ -62,7 +66,10 @@ def dynamic_routing(
                 out_BJQ[n, j] = squash(s)  # line 6
             for i in range(children):  # line 7
                 for j in range(parents):
-                    b[i][j] += float(votes[i][j] @ out_BJQ[n, j])
+                    product = float(votes[i][j] @ out_BJQ[n, j])
+                    if agreement == "cosine":
+                        product /= np.linalg.norm(votes[i][j]) * np.linalg.norm(out_BJQ[n, j])
+                    b[i][j] += product / temperature
     return out_BJQ, coupling_RBIJ
 
 

@@ -106,6 +106,29 @@ def test_dynamic_is_procedure_1(options: dict, iterations: int, xla: bool) -> No
     np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
 
 
+@pytest.mark.parametrize("agreement", ["dot", "cosine"])
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("transforms", [I, 2])
+def test_agreement_and_temperature(agreement: str, temperature: float, transforms: int) -> None:
+    poses_BIP, transform_TPJQ, _ = example(transforms)
+    rule = {"agreement": agreement, "temperature": temperature}
+    expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(poses_BIP, transform_TPJQ, 3, **rule)
+    poses_BJQ, trace = route(poses_BIP, transform_TPJQ, xla=False, trace=True, records=B, **rule)
+    np.testing.assert_allclose(poses_BJQ, expected_BJQ, rtol=EXACT)
+    np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
+
+    weights_BJQ = np.random.default_rng(9).normal(size=(B, J, Q))
+    found = gradients([poses_BIP, transform_TPJQ], weights_BJQ, xla=False, **rule)
+
+    def objective(value):
+        return float(np.sum(oracles.dynamic_routing(value, transform_TPJQ, 3, **rule)[0] * weights_BJQ))
+
+    # a temperature of 1/4 multiplies third derivatives, and with them the error of the difference, by up to 4^3
+    tolerance = DIFFERENCE * max(1.0, temperature**-3)
+    expected = oracles.finite_difference(objective, poses_BIP)
+    np.testing.assert_allclose(found[0], expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradients_of_dynamic_against_differences(options: dict) -> None:
     *arguments, bias_JQ = example(options["transforms"], seed=1)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
-from trainer.model.routing import Capsules, Transform, dynamic
+from trainer.model.routing import Capsules, Transform
+from trainer.model.routing.agreement import couplings
 from trainer.model.routing.extra import random as weights
 from trainer.model.routing.trace import RoutingTrace, collect, observe
 from trainer.model.routing.votes import whole
@@ -32,7 +33,7 @@ def route(
 
     Arguments and result are those of ``dynamic.route``; the trace has one iteration.
     """
-    coupling_IJ = dynamic.couplings(extra["routing_logits"][tf.newaxis], config.leaky)[0]
+    coupling_IJ = couplings(extra["routing_logits"][tf.newaxis], config.leaky)[0]
     preactivation_BJQ = at_least_float32(_weighted_sum(children.poses_BNP, transform, coupling_IJ))
     if "bias" in extra:
         preactivation_BJQ += tf.cast(extra["bias"], preactivation_BJQ.dtype)

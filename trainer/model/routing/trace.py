@@ -6,6 +6,7 @@ Axes: B batch, I children, J parents, Q parent pose size, R routing iterations, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -33,22 +34,40 @@ class CouplingTrace(NamedTuple):
     coupling_INJ: tf.Tensor
 
 
-def observe(coupling_IBJ: tf.Tensor, leaky: bool, records: int) -> CouplingTrace:
+def observe(coupling: tf.Tensor, leaky: bool, records: int) -> CouplingTrace:
     """Statistics of couplings that sum to 1 over J, or with ``leaky`` to 1 less what goes to none of them.
 
     The outcomes of a child are its J parents, and with ``leaky`` also none of them: entropy is over all outcomes
     and divided by ln of their number.
+
+    Args:
+        coupling: [I, B, J], or any other with B second and J last.
     """
-    outcomes = coupling_IBJ.shape[-1] + leaky
-    missing_IB = tf.maximum(1.0 - tf.reduce_sum(coupling_IBJ, axis=-1), 0.0) if leaky else None
-    entropy_IB = -tf.reduce_sum(_p_log_p(coupling_IBJ), axis=-1)
-    if missing_IB is not None:
-        entropy_IB -= _p_log_p(missing_IB)
+    outcomes = coupling.shape[-1] + leaky
+    missing = tf.maximum(1.0 - tf.reduce_sum(coupling, axis=-1), 0.0) if leaky else None
+    entropy = -tf.reduce_sum(_p_log_p(coupling), axis=-1)
+    if missing is not None:
+        entropy -= _p_log_p(missing)
     return CouplingTrace(
-        entropy=tf.reduce_mean(entropy_IB) / math.log(outcomes),
-        effective_parents=tf.reduce_mean(tf.exp(entropy_IB)),
-        unassigned=tf.zeros([], coupling_IBJ.dtype) if missing_IB is None else tf.reduce_mean(missing_IB),
-        coupling_INJ=coupling_IBJ[:, :records],
+        entropy=tf.reduce_mean(entropy) / math.log(outcomes),
+        effective_parents=tf.reduce_mean(tf.exp(entropy)),
+        unassigned=tf.zeros([], coupling.dtype) if missing is None else tf.reduce_mean(missing),
+        coupling_INJ=coupling[:, :records],
+    )
+
+
+def merged(steps: Sequence[CouplingTrace], children: Sequence[int]) -> CouplingTrace:
+    """The statistics of all children from those of blocks of so many; the couplings are those of the first."""
+    share = [count / sum(children) for count in children]
+
+    def mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
+        return tf.add_n([weight * value for weight, value in zip(share, values, strict=True)])
+
+    return CouplingTrace(
+        mean([step.entropy for step in steps]),
+        mean([step.effective_parents for step in steps]),
+        mean([step.unassigned for step in steps]),
+        steps[0].coupling_INJ,
     )
 
 

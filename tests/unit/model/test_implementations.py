@@ -1,0 +1,196 @@
+"""All implementations of dynamic routing give the same, in outputs, gradients and traces, at any cut into blocks.
+
+Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size, R iterations.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.config import RoutingConfig
+from trainer.model.routing import Capsules, LayerSizes, Transform, choice, dynamic
+from trainer.model.squash import lengths
+
+ROUNDING = 1e-11  # float64: sums of tens of terms in another order, 1e-16 each, through softmaxes and back
+SINGLE = 2e-5  # float32: the same with 6e-8 each
+B, I, J, P, Q = 3, 12, 5, 2, 4  # noqa: E741
+
+CUTS = [(1, 1), (4, 1), (5, 1), (12, 1)]  # children of a block; 5 leaves a ragged last block
+SHARED_CUTS = [(1, 1), (1, 2), (1, 4), (2, 4), (3, 4)]  # transforms and positions, I = 3 transforms x 4 positions
+OPTIONS = [
+    {},
+    {"leaky": True, "bias": True},
+    {"stop_gradient": True, "bias": True},
+    {"iterations": 1, "bias": True},
+    {"iterations": 1, "stop_gradient": True},
+    {"iterations": 2, "temperature": 0.5},
+    {"iterations": 5, "leaky": True},
+]
+
+
+def example(transforms: int = I, dtype=np.float64) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = [(B, I, P), (transforms, P, J, Q), (J, Q), (B, J, Q)]
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+def run(
+    arguments: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    implementation: str,
+    cut: tuple[int, int] = (1, 1),
+    *,
+    keep: bool = True,
+    parts: tuple[int, ...] = (),
+    dtype: tf.DType | None = None,
+    **options,
+):
+    """(poses, gradients of poses, transform and bias, trace), traced in a graph as in training."""
+    config = RoutingConfig(implementation=implementation, **options)
+    monkeypatch.setattr(dynamic, "choose", lambda *_: choice.Choice(implementation, *cut, keep, "for the test"))
+    poses_BIP, transform_TPJQ, bias_JQ, weights_BJQ = (tf.convert_to_tensor(a) for a in arguments)
+    if dtype is not None:
+        poses_BIP, transform_TPJQ = tf.cast(poses_BIP, dtype), tf.cast(transform_TPJQ, dtype)
+
+    @tf.function(autograph=False)
+    def step():
+        split = tf.split(transform_TPJQ, parts) if parts else [transform_TPJQ]
+        sources = [poses_BIP, *split, *([bias_JQ] if config.bias else [])]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            children = Capsules(poses_BIP, lengths(poses_BIP))
+            extra = {"bias": bias_JQ} if config.bias else {}
+            parents, trace = dynamic.route(
+                children, Transform(tuple(split)), extra, config, trace=True, coupling_records=2
+            )
+            total = tf.reduce_sum(parents.poses_BNP * weights_BJQ)
+        found = tape.gradient(total, sources)
+        return parents.poses_BNP, [found[0], tf.concat(found[1 : 1 + len(split)], 0), *found[1 + len(split) :]], trace
+
+    return step()
+
+
+def assert_same(found, expected, tolerance: float) -> None:
+    for ours, theirs in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+CASES = [  # every cut with the plain rule, every rule with a ragged cut of each kind
+    *(({}, I, cut) for cut in CUTS),
+    *(({}, 3, cut) for cut in SHARED_CUTS),
+    *((options, I, (5, 1)) for options in OPTIONS[1:]),
+    *((options, 3, (2, 4)) for options in OPTIONS[1:]),
+]
+
+
+@pytest.mark.parametrize(("options", "transforms", "cut"), CASES, ids=str)
+@pytest.mark.parametrize("keep", [True, False])
+def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: bool, monkeypatch) -> None:
+    arguments = example(transforms)
+    expected = run(arguments, monkeypatch, "stored", xla=False, **options)
+    assert_same(run(arguments, monkeypatch, "streamed", cut, keep=keep, xla=False, **options), expected, ROUNDING)
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS[1]], ids=str)
+@pytest.mark.parametrize(("transforms", "cut"), [(I, (5, 1)), (3, (1, 3))], ids=str)
+@pytest.mark.parametrize("keep", [True, False])
+def test_streamed_under_xla_is_stored(options: dict, transforms: int, cut: tuple, keep: bool, monkeypatch) -> None:
+    for dtype, tolerance in ((np.float64, ROUNDING), (np.float32, SINGLE)):
+        arguments = example(transforms, dtype)
+        expected = run(arguments, monkeypatch, "stored", xla=False, **options)
+        assert_same(run(arguments, monkeypatch, "stored", xla=True, **options), expected, tolerance)
+        assert_same(run(arguments, monkeypatch, "streamed", cut, keep=keep, xla=True, **options), expected, tolerance)
+
+
+@pytest.mark.parametrize(("transforms", "parts"), [(I, (8, 4)), (I, (5, 5, 2)), (3, (2, 1))], ids=str)
+@pytest.mark.parametrize("implementation", ["stored", "streamed"])
+def test_parts_of_a_transform_are_the_whole(transforms: int, parts: tuple, implementation: str, monkeypatch) -> None:
+    arguments = example(transforms)
+    expected = run(arguments, monkeypatch, "stored", xla=False)
+    assert_same(run(arguments, monkeypatch, implementation, (2, 2), parts=parts, xla=False), expected, ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+@pytest.mark.parametrize(("transforms", "cut"), [(I, (5, 1)), (3, (1, 3))], ids=str)
+def test_half_precision_rounds_votes_and_gradients_only(dtype, transforms: int, cut: tuple, monkeypatch) -> None:
+    arguments = example(transforms, np.float32)
+    exact = run(arguments, monkeypatch, "streamed", cut, xla=False)
+    poses_BJQ, gradients, _ = run(arguments, monkeypatch, "streamed", cut, xla=False, dtype=dtype)
+    unit = 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
+    assert poses_BJQ.dtype == tf.float32
+    assert {gradient.dtype for gradient in gradients} == {dtype}
+    np.testing.assert_allclose(poses_BJQ, exact[0], atol=20 * unit)  # votes of length up to 5, a few rounded factors
+    for ours, theirs in zip(gradients, exact[1], strict=True):
+        size = np.max(np.abs(theirs))
+        np.testing.assert_allclose(tf.cast(ours, tf.float32), theirs, atol=40 * unit * size)
+
+
+def test_weighted_sum_is_the_same_written_out_and_as_a_product() -> None:
+    from trainer.model.routing import blocks
+
+    rng = np.random.default_rng(1)
+    for children in (blocks.UNROLLED, blocks.UNROLLED + 1):
+        weights_nBJ, votes_nBJQ = rng.normal(size=(children, B, J)), rng.normal(size=(children, B, J, Q))
+        sum_BJQ = rng.normal(size=(B, J, Q))
+        expected = sum_BJQ + np.einsum("nbj,nbjq->bjq", weights_nBJ, votes_nBJQ)
+        found = blocks.weighted_sum(*map(tf.convert_to_tensor, (weights_nBJ, votes_nBJQ, sum_BJQ)))
+        np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+SIZES = [
+    LayerSizes(1152, 1152, 10, 8, 16),
+    LayerSizes(1568, 1568, 100, 16, 16),
+    LayerSizes(2048, 32, 1000, 16, 16),
+    LayerSizes(2048, 1, 1000, 16, 16),
+    LayerSizes(7, 7, 1000, 8, 16),
+]
+
+
+@pytest.mark.parametrize(("sizes", "batch"), itertools.product(SIZES, (1, 16, 128, None)), ids=str)
+def test_blocks_keep_to_their_size(sizes: LayerSizes, batch: int | None) -> None:
+    found = choice.choose(RoutingConfig(), sizes, batch)
+    positions = sizes.children // sizes.transforms
+    assert 1 <= found.transforms <= sizes.transforms
+    assert 1 <= found.positions <= positions
+    each = 4 * (batch or choice.UNKNOWN_BATCH) * sizes.parents * (sizes.pose if positions == 1 else 1)
+    children = found.transforms * found.positions
+    assert children == 1 or children * each <= choice.BLOCK_BYTES
+
+
+def test_the_choice_goes_by_sizes_and_says_why() -> None:
+    sizes = LayerSizes(1152, 1152, 10, 8, 16)
+    many = choice.choose(RoutingConfig(), sizes, 128)
+    assert many.implementation == "streamed"
+    assert "94.4 MB" in many.why
+    few = choice.choose(RoutingConfig(), sizes, 1)
+    assert few.implementation == "stored"
+    assert choice.choose(RoutingConfig(agreement="cosine"), sizes, 128).implementation == "stored"
+    assert choice.choose(RoutingConfig(implementation="stored"), sizes, 128).why == "as configured"
+    assert many.keep
+    assert not choice.choose(RoutingConfig(memory_bytes="10MB"), sizes, 128).keep
+
+
+def test_nothing_leaves_the_graph() -> None:
+    """No host round trip: each operation of step and gradient has a kernel of TensorFlow or XLA."""
+    poses_BIP, transform_TPJQ, _, _ = example(dtype=np.float32)
+
+    @tf.function(autograph=False)
+    def step(poses_BIP: tf.Tensor, transform_TPJQ: tf.Tensor):
+        with tf.GradientTape() as tape:
+            tape.watch([poses_BIP, transform_TPJQ])
+            config = RoutingConfig(implementation="streamed")
+            children = Capsules(poses_BIP, lengths(poses_BIP))
+            parents, _ = dynamic.route(children, Transform((transform_TPJQ,)), {}, config)
+            total = tf.reduce_sum(parents.activations_BN)
+        return tape.gradient(total, [poses_BIP, transform_TPJQ])
+
+    graph = step.get_concrete_function(poses_BIP, transform_TPJQ).graph.as_graph_def()
+    used = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
+    assert not {op for op in used if "PyFunc" in op or "Numpy" in op or op in ("Print", "PrintV2")}
+    whole = tf.function(step, jit_compile=True)  # XLA refuses what it cannot compile
+    for ours, theirs in zip(whole(poses_BIP, transform_TPJQ), step(poses_BIP, transform_TPJQ), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=SINGLE, atol=SINGLE)
