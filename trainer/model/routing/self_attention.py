@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, Transform
-from trainer.model.routing.dynamic import couplings
+from trainer.model.routing.agreement import couplings
 from trainer.model.routing.extra import self_attention as weights
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
 from trainer.model.routing.votes import child_order, vote_order, votes
