@@ -85,8 +85,16 @@ class RoutingConfig(Section):
 
 class HeadConfig(Section):
     pose: int = Field(16, ge=1, description="Q, size of a class capsule's pose")
-    transform: Literal["full", "shared"] = Field(
-        "full", description="a transform for each child, or one for each child type, shared over positions"
+    transform: Literal["full", "shared", "low_rank"] = Field(
+        "full",
+        description="a transform for each child; one for each child type, shared over positions; or low_rank: a "
+        "projection for each child type to head.rank numbers, and one transform of these for all children",
+    )
+    rank: int = Field(16, ge=1, description="K, numbers that low_rank projects a child's pose to")
+    initial_scale: Literal["fixed", "parents"] = Field(
+        "fixed",
+        description="of the transform: as the authors' code has it, which suits tens of classes, or so that class "
+        "capsules start with the same length at any number of classes",
     )
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainer.config import OptimizerConfig
 
-DECAYED = ("kernel", "transform")  # last parts of the paths of variables that weight decay applies to
+DECAYED = ("kernel", "transform", "projection")  # last parts of the paths of variables that weight decay applies to
 
 
 def learning_rate(
@@ -77,7 +77,7 @@ def build_optimizer(config: OptimizerConfig, variables: Sequence[keras.Variable]
         optimizer.learning_rate.assign(rate(step)); optimizer.apply(gradients, variables)
 
     Adam (Kingma and Ba 2015) or SGD with Nesterov momentum; weight decay is decoupled (Loshchilov and Hutter
-    2019): w <- w - rate * decay * w, for kernels and transforms only.
+    2019): w <- w - rate * decay * w, for kernels, transforms and projections only.
     """
     decay = config.weight_decay or None
     if config.kind == "adam":
@@ -100,7 +100,7 @@ def build_optimizer(config: OptimizerConfig, variables: Sequence[keras.Variable]
 
 
 def is_decayed(path: str) -> bool:
-    """Whether weight decay applies to a variable: to kernels and transforms, not to biases and norms."""
+    """Whether weight decay applies to a variable: to kernels, transforms and projections, not to biases and norms."""
     return path.rsplit("/", 1)[-1] in DECAYED
 
 

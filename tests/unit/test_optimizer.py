@@ -42,7 +42,7 @@ def variables(dtype: str = "float32") -> list[keras.Variable]:
     with keras.name_scope("layer"):
         return [
             keras.Variable(np.array([[1.0, -2.0]]), dtype=dtype, name=name)
-            for name in ("kernel", "bias", "transform", "gamma", "beta")
+            for name in ("kernel", "bias", "transform", "projection", "gamma", "beta")
         ]
 
 
@@ -98,13 +98,13 @@ def test_sgd_is_nesterov() -> None:
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
-def test_weight_decay_is_decoupled_and_for_kernels_and_transforms_only(kind: str) -> None:
+def test_weight_decay_is_decoupled_and_for_kernels_transforms_and_projections_only(kind: str) -> None:
     weights = variables()
     update = optimizer.build_optimizer(OptimizerConfig(kind=kind, weight_decay=0.5), weights)
     update.learning_rate.assign(0.1)
     update.apply([tf.zeros([1, 2]) for _ in weights], weights)
     for weight in weights:
-        factor = 1.0 - 0.1 * 0.5 if weight.path in ("layer/kernel", "layer/transform") else 1.0
+        factor = 1.0 - 0.1 * 0.5 if weight.path in ("layer/kernel", "layer/transform", "layer/projection") else 1.0
         np.testing.assert_allclose(weight, [[factor, -2.0 * factor]], rtol=SINGLE)
 
 

@@ -1,9 +1,12 @@
 """Capsule layers: from feature maps to capsules, and from children to parents.
 
-Axes: B batch, H W grid, C channels, I children, T transforms (I, or child types), J parents, P/Q pose sizes.
+Axes: B batch, H W grid, C channels, I children, T transforms (I, or child types), J parents, P/Q pose sizes,
+K rank, N positions.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import keras
 import numpy as np
@@ -11,12 +14,13 @@ import tensorflow as tf
 
 from trainer.config import PrimaryConfig, RoutingConfig
 from trainer.model import routing
-from trainer.model.initial import glorot, layer_seed
+from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
 from trainer.model.routing.trace import RoutingTrace
+from trainer.model.shapes import projected
 from trainer.model.squash import lengths, squash
 
-TRANSFORM_STDDEV = 0.1  # of the authors' code; suits tens of parents, with hundreds routing starts nearly uniform
+TRANSFORM_STDDEV = 0.1  # of the authors' code; for hundreds of parents see initial.parents_stddev
 
 
 class PrimaryCapsules(keras.layers.Layer):
@@ -52,7 +56,9 @@ class PrimaryCapsules(keras.layers.Layer):
 class CapsuleLayer(keras.layers.Layer):
     """Children to parents by a routing algorithm: Capsules -> (Capsules, trace or None).
 
-    The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type.
+    The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type. With
+    ``rank`` = K > 0 it is a product, W_tj = A_t B_j: poses are first projected by A [T, P, K], then routed with
+    B [1, K, J, Q], which is all children's.
     """
 
     def __init__(
@@ -63,6 +69,8 @@ class CapsuleLayer(keras.layers.Layer):
         *,
         children: int,
         transforms: int,
+        rank: int = 0,
+        initial_scale: Literal["fixed", "parents"] = "fixed",
         seed: int,
         dtype: str,
         name: str = "class_capsules",
@@ -75,16 +83,24 @@ class CapsuleLayer(keras.layers.Layer):
             pose,
             config,
         )
+        self.rank, self.initial_scale = rank, initial_scale
         self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = LayerSizes(self.children, self.transforms, self.parents, int(input_shape[-1] or 0), self.pose)
+        stddev = TRANSFORM_STDDEV if self.initial_scale == "fixed" else parents_stddev(sizes) / TRUNCATED
+        self.projection_TPK = None
+        if self.rank:  # keeps a pose's expected length, so that votes start as long as with a full transform
+            self.projection_TPK = self.add_weight(
+                name="projection",
+                shape=(self.transforms, sizes.child_pose, self.rank),
+                initializer=truncated_normal(self.rank**-0.5, self.seed, f"{self.name}/projection"),
+            )
+            sizes = projected(sizes, self.rank)
         self.transform_TPJQ = self.add_weight(
             name="transform",
-            shape=(self.transforms, sizes.child_pose, self.parents, self.pose),
-            initializer=keras.initializers.TruncatedNormal(
-                stddev=TRANSFORM_STDDEV, seed=layer_seed(self.seed, self.name)
-            ),
+            shape=(sizes.transforms, sizes.child_pose, self.parents, self.pose),
+            initializer=keras.initializers.TruncatedNormal(stddev=stddev, seed=layer_seed(self.seed, self.name)),
         )
         self.extra = {
             name: self._weight(name, spec)
@@ -104,6 +120,8 @@ class CapsuleLayer(keras.layers.Layer):
         self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
     ) -> tuple[Capsules, RoutingTrace | None]:
         poses_BIP = tf.cast(children.poses_BNP, self.compute_dtype)
+        if self.projection_TPK is not None:
+            poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
         return routing.get(self.routing.algorithm).route(
             Capsules(poses_BIP, children.activations_BN),
             Transform((tf.convert_to_tensor(self.transform_TPJQ),)),
@@ -112,3 +130,11 @@ class CapsuleLayer(keras.layers.Layer):
             trace=trace,
             coupling_records=coupling_records,
         )
+
+
+def project(poses_BIP: tf.Tensor, projection_TPK: tf.Tensor) -> tf.Tensor:
+    """Each pose times the projection of its type, A_t u: [B, I, P] -> [B, I, K] with I = N x T, types fastest."""
+    transforms, pose, rank = projection_TPK.shape
+    children = poses_BIP.shape[1]
+    poses_BNTP = tf.reshape(poses_BIP, [-1, children // transforms, transforms, pose])
+    return tf.reshape(tf.einsum("bntp,tpk->bntk", poses_BNTP, projection_TPK), [-1, children, rank])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from trainer.config import ModelConfig
 from trainer.model.routing import LayerSizes, products
-from trainer.model.shapes import Shapes, projects, shapes
+from trainer.model.shapes import Shapes, projected, projects, shapes
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def costs(config: ModelConfig) -> Costs:
         primary=Cost(
             sizes.primary_parameters, conv(sizes.primary_side, primary.kernel, channels, primary.types * primary.pose)
         ),
-        head=Cost(sizes.head_parameters, products.multiply_adds(config.routing, head)),
+        head=Cost(sizes.head_parameters, _head(config, head)),
         decoder=Cost(sizes.decoder_parameters, _decoder(config)),
     )
 
@@ -81,6 +81,14 @@ def _stem(config: ModelConfig, sizes: Shapes) -> int:
                 count += conv(side, 1, inputs, outputs)
             inputs = outputs
     return count
+
+
+def _head(config: ModelConfig, sizes: LayerSizes) -> int:
+    rank = config.head.rank
+    if config.head.transform != "low_rank":
+        return products.multiply_adds(config.routing, sizes)
+    projection = sizes.children * sizes.child_pose * rank
+    return projection + products.multiply_adds(config.routing, projected(sizes, rank))
 
 
 def _decoder(config: ModelConfig) -> int:

@@ -1,12 +1,14 @@
-"""Seeds of initial values: a function of the run's seed and the layer's name, whatever else is built."""
+"""Initial values. Seeds are a function of the run's seed and the layer's name, whatever else is built."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 
 import keras
 
 from trainer.config import Precision
+from trainer.model.routing import LayerSizes
 
 POLICIES = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -29,3 +31,30 @@ def he_normal(seed: int, name: str) -> keras.initializers.Initializer:
 def glorot(seed: int, name: str) -> keras.initializers.Initializer:
     """For layers without a ReLU (Glorot and Bengio 2010)."""
     return keras.initializers.GlorotUniform(seed=layer_seed(seed, name))
+
+
+TRUNCATED = 0.8796256610342398  # standard deviation of a unit normal that is cut off at two of its own
+
+
+def truncated_normal(stddev: float, seed: int, name: str) -> keras.initializers.Initializer:
+    """With ``stddev`` after truncation."""
+    return keras.initializers.TruncatedNormal(stddev=stddev / TRUNCATED, seed=layer_seed(seed, name))
+
+
+START = 1 / 3  # length of a parent's preactivation s at first; squashed 0.1, which is m- of the margin loss
+CHILD_SQUARE = 0.5  # squared length of a child at first: 0.48 to 0.68 on average in the recipes' networks
+
+
+def parents_stddev(sizes: LayerSizes) -> float:
+    """Standard deviation of a transform's entries with which parents start at a length that does not depend on sizes.
+
+    With uniform couplings s_j = 1/J sum_i W_ij u_i. Entries of variance sigma^2 make that, in expectation,
+    |s_j|^2 = sigma^2 Q / J^2 sum_t |sum_n u_tn|^2, where the sum over n is over the N = I/T positions that share W_t.
+    At first the poses of a type are much alike at all positions (the sum has 0.55 to 0.83 of the square that it would
+    have if they were the same), so that it is about N^2 |u|^2, and
+
+        sigma = J / I sqrt(T / (Q |u|^2)) |s|
+
+    The authors' 0.1 (Sabour et al. 2017) is what this gives for their network with |s| = 1. With it |s| falls as 1/J.
+    """
+    return START * sizes.parents / sizes.children * math.sqrt(sizes.transforms / (sizes.pose * CHILD_SQUARE))

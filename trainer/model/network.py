@@ -52,6 +52,8 @@ class CapsNet(keras.Model):
             config.routing,
             children=sizes.children,
             transforms=sizes.transforms,
+            rank=config.head.rank if config.head.transform == "low_rank" else 0,
+            initial_scale=config.head.initial_scale,
             seed=seed,
             dtype=dtype,
         )

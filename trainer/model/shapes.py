@@ -20,7 +20,7 @@ class Shapes(NamedTuple):
     stem_sides: tuple[int, ...]  # after each convolution or stage
     primary_side: int
     children: int  # I
-    transforms: int  # first axis of the transform: I, or T where it is shared over positions
+    transforms: int  # I, or T where the transform, or low_rank's projection, is shared over positions
     stem_parameters: int
     primary_parameters: int
     head_parameters: int
@@ -126,8 +126,17 @@ def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
 
 def _head_parameters(config: ModelConfig, children: int, transforms: int) -> int:
     sizes = LayerSizes(children, transforms, config.classes, config.primary.pose, config.head.pose)
-    transform = transforms * sizes.child_pose * sizes.parents * sizes.pose
-    return transform + extra.parameters(config.routing, sizes)
+    projection = 0
+    if config.head.transform == "low_rank":
+        projection = transforms * sizes.child_pose * config.head.rank
+        sizes = projected(sizes, config.head.rank)
+    transform = sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
+    return projection + transform + extra.parameters(config.routing, sizes)
+
+
+def projected(sizes: LayerSizes, rank: int) -> LayerSizes:
+    """What is routed behind a projection of the children to ``rank`` numbers, where all share one transform."""
+    return sizes._replace(transforms=1, child_pose=rank)
 
 
 def _decoder_parameters(config: ModelConfig) -> int:

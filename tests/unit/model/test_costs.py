@@ -48,6 +48,14 @@ def test_residual_stem_by_hand() -> None:
     assert found == first + stage_0 + 36 * (9 * 8 * 16 + 9 * 16 * 16 + 8 * 16)  # the shortcut is 1x1
 
 
+def test_low_rank_by_hand() -> None:
+    tree = SMALL | {"head": {"transform": "low_rank", "rank": 2, "pose": 7}}
+    found = costs(ModelConfig.model_validate(tree)).head
+    children = 2 * 2 * 3  # 12 pixels, 10 and 4 after the stem, 2 after the primary capsules
+    votes = children * 2 * 3 * 7
+    assert found == Cost(3 * 4 * 2 + 2 * 3 * 7, children * 4 * 2 + votes + 5 * children * 3 * 7)
+
+
 @pytest.mark.parametrize("stem", STEMS, ids=range(len(STEMS)))
 def test_agrees_with_the_profiler(stem: dict) -> None:
     """TensorFlow's count of floating point operations is two for each multiply-add, and leaves routing to itself."""

@@ -21,6 +21,7 @@ CONFIGS = [
     {"stem": {"channels": [8, 16], "kernel": 4, "strides": [1, 2], "norm": "group", "norm_groups": 4}},
     {"stem": {"kind": "residual", "channels": [8], "strides": [1]}, "head": {"transform": "shared"}},
     {"stem": {"kind": "residual", "channels": [8, 16], "strides": [2, 2], "blocks": 2}, "channels": 3, "classes": 4},
+    {"stem": {"channels": [8], "kernel": 3, "strides": [1]}, "head": {"transform": "low_rank", "rank": 3}},
     {"stem": {"channels": [4], "kernel": 3, "strides": [1]}, "decoder": {"hidden": []}, "routing": {"bias": True}},
     {"stem": {"channels": [4], "kernel": 1, "strides": [1]}, "routing": {"algorithm": "uniform", "bias": True}},
     *({"stem": {"channels": [4], "kernel": 3, "strides": [2]}, "routing": {"algorithm": a}} for a in routing.names()),
@@ -53,7 +54,9 @@ def test_agrees_with_the_network(tree: dict) -> None:
     assert features_shape[1:3] == (sizes.stem_sides[-1],) * 2
     side = net.primary.conv.compute_output_shape(features_shape)[1]
     assert (side, side * side * config.primary.types) == (sizes.primary_side, sizes.children)
-    assert net.class_capsules.transform_TPJQ.shape[0] == sizes.transforms
+    low_rank = config.head.transform == "low_rank"
+    typed = net.class_capsules.projection_TPK if low_rank else net.class_capsules.transform_TPJQ
+    assert typed.shape[0] == sizes.transforms
 
 
 def test_parameters_of_the_papers_networks() -> None:
