@@ -38,17 +38,29 @@ class StemConfig(Section):
     )
     channels: tuple[int, ...] = Field((256,), min_length=1, description="channels of each convolution or stage")
     kernel: int = Field(9, ge=1, description="kernel size in pixels (conv)")
+    kernels: tuple[int, ...] = Field((), description="kernel size of each convolution, where they differ (conv)")
     strides: tuple[int, ...] = Field((1,), min_length=1, description="stride of each convolution or stage")
     padding: Literal["valid", "same"] = Field("valid", description="padding of the convolutions (conv)")
     blocks: int = Field(1, ge=1, description="residual blocks of each stage (residual)")
-    norm: Literal["none", "group"] = Field("none", description="normalisation after each convolution (conv)")
+    norm: Literal["none", "group", "group_last"] = Field(
+        "none", description="normalisation after each convolution: before its ReLU, or group_last: after it (conv)"
+    )
     norm_groups: int = Field(8, ge=1, description="groups of group normalisation; it never looks at other records")
 
     @model_validator(mode="after")
     def _one_stride_each(self) -> Self:
         if len(self.strides) != len(self.channels):
             raise ValueError(f"strides has {len(self.strides)} values and channels {len(self.channels)}: give one each")
+        if self.kernels and len(self.kernels) != len(self.channels):
+            raise ValueError(f"kernels has {len(self.kernels)} values and channels {len(self.channels)}: give one each")
+        if any(kernel < 1 for kernel in self.kernels):
+            raise ValueError("kernels: each is at least 1")
         return self
+
+    @property
+    def kernel_sizes(self) -> tuple[int, ...]:
+        """Of each convolution (conv)."""
+        return self.kernels or (self.kernel,) * len(self.channels)
 
 
 class PrimaryConfig(Section):
@@ -57,6 +69,12 @@ class PrimaryConfig(Section):
     kernel: int = Field(9, ge=1, description="kernel size of the convolution that makes the capsules")
     stride: int = Field(2, ge=1, description="its stride")
     padding: Literal["valid", "same"] = Field("valid", description="its padding")
+    grouped: bool = Field(
+        False, description="each number of a pose comes from one channel of the stem, which has types x pose channels"
+    )
+    nonlinearity: Literal["squash", "squash_exponential", "layer_norm"] = Field(
+        "squash", description="of poses: squash (Sabour et al. 2017), 1 - 1/e^|s| (Mazzia et al. 2021), or layer_norm"
+    )
 
 
 class RoutingConfig(Section):

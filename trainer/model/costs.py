@@ -49,7 +49,7 @@ def costs(config: ModelConfig) -> Costs:
         ConfigError: sizes that do not fit each other; see ``shapes.shapes``.
     """
     sizes = shapes(config)
-    primary, channels = config.primary, config.stem.channels[-1]
+    primary, channels = config.primary, 1 if config.primary.grouped else config.stem.channels[-1]
     head = LayerSizes(sizes.children, sizes.transforms, config.classes, primary.pose, config.head.pose)
     return Costs(
         stem=Cost(sizes.stem_parameters, _stem(config, sizes)),
@@ -69,8 +69,8 @@ def conv(side: int, kernel: int, inputs: int, outputs: int) -> int:
 def _stem(config: ModelConfig, sizes: Shapes) -> int:
     stem, count, inputs = config.stem, 0, int(config.channels)
     if stem.kind == "conv":
-        for side, outputs in zip(sizes.stem_sides, stem.channels, strict=True):
-            count += conv(side, stem.kernel, inputs, outputs)
+        for side, kernel, outputs in zip(sizes.stem_sides, stem.kernel_sizes, stem.channels, strict=True):
+            count += conv(side, kernel, inputs, outputs)
             inputs = outputs
         return count
     count, inputs = conv(config.image_size, 3, inputs, stem.channels[0]), stem.channels[0]

@@ -35,10 +35,12 @@ def shapes(config: ModelConfig) -> Shapes:
     """Sizes of the network that ``network.build`` makes from the same configuration.
 
     Raises:
-        ConfigError: a grid shrinks below the kernel that follows, or groups do not divide the channels.
+        ConfigError: a grid shrinks below the kernel that follows, groups do not divide the channels, or grouped
+            primary capsules need another number of channels.
     """
     stem_sides = _conv_sides(config) if config.stem.kind == "conv" else _residual_sides(config)
     primary = config.primary
+    _check_grouped(primary, config.stem.channels[-1])
     side = _side(stem_sides[-1], primary.kernel, primary.stride, primary.padding, "model.primary")
     children = side * side * primary.types
     transforms = children if config.head.transform == "full" else primary.types
@@ -74,12 +76,20 @@ def _check_groups(stem: StemConfig) -> None:
             )
 
 
+def _check_grouped(primary: PrimaryConfig, channels: int) -> None:
+    if primary.grouped and primary.types * primary.pose != channels:
+        raise ConfigError(
+            f"model.primary.grouped: {primary.types} types of pose {primary.pose} need {primary.types * primary.pose} "
+            f"channels of the stem, which has {channels}: change one of them"
+        )
+
+
 def _conv_sides(config: ModelConfig) -> tuple[int, ...]:
     stem, side, sides = config.stem, config.image_size, []
-    if stem.norm == "group":
+    if stem.norm != "none":
         _check_groups(stem)
-    for index, stride in enumerate(stem.strides):
-        side = _side(side, stem.kernel, stride, stem.padding, f"model.stem, convolution {index}")
+    for index, (kernel, stride) in enumerate(zip(stem.kernel_sizes, stem.strides, strict=True)):
+        side = _side(side, kernel, stride, stem.padding, f"model.stem, convolution {index}")
         sides.append(side)
     return tuple(sides)
 
@@ -100,8 +110,8 @@ def _conv(kernel: int, inputs: int, outputs: int, bias: bool = True) -> int:
 def _stem_parameters(stem: StemConfig, image_channels: int) -> int:
     count, inputs = 0, image_channels
     if stem.kind == "conv":
-        for outputs in stem.channels:
-            count += _conv(stem.kernel, inputs, outputs) + (2 * outputs if stem.norm == "group" else 0)
+        for kernel, outputs in zip(stem.kernel_sizes, stem.channels, strict=True):
+            count += _conv(kernel, inputs, outputs) + (0 if stem.norm == "none" else 2 * outputs)
             inputs = outputs
         return count
     count, inputs = _conv(3, inputs, stem.channels[0], bias=False), stem.channels[0]
@@ -121,7 +131,9 @@ def projects(inputs: int, outputs: int, stride: int) -> bool:
 
 
 def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
-    return _conv(primary.kernel, inputs, primary.types * primary.pose)
+    outputs = primary.types * primary.pose
+    gain_and_shift = 2 * primary.pose if primary.nonlinearity == "layer_norm" else 0
+    return _conv(primary.kernel, 1 if primary.grouped else inputs, outputs) + gain_and_shift
 
 
 def _head_parameters(config: ModelConfig, children: int, transforms: int) -> int:

@@ -111,11 +111,13 @@ def _conv3(channels: int, stride: int, seed: int, dtype: str, path: str, name: s
 
 def _conv_layers(config: StemConfig, seed: int, dtype: str) -> list[keras.layers.Layer]:
     layers: list[keras.layers.Layer] = []
-    for index, (channels, stride) in enumerate(zip(config.channels, config.strides, strict=True)):
+    for index, (channels, kernel, stride) in enumerate(
+        zip(config.channels, config.kernel_sizes, config.strides, strict=True)
+    ):
         layers.append(
             keras.layers.Conv2D(
                 channels,
-                config.kernel,
+                kernel,
                 strides=stride,
                 padding=config.padding,
                 kernel_initializer=he_normal(seed, f"stem/conv_{index}"),
@@ -123,9 +125,8 @@ def _conv_layers(config: StemConfig, seed: int, dtype: str) -> list[keras.layers
                 name=f"conv_{index}",
             )
         )
-        if config.norm == "group":
-            layers.append(_norm(config.norm_groups, dtype, f"norm_{index}"))
-        layers.append(_relu(dtype, f"relu_{index}"))
+        norm, relu = _norm(config.norm_groups, dtype, f"norm_{index}"), _relu(dtype, f"relu_{index}")
+        layers += {"none": [relu], "group": [norm, relu], "group_last": [relu, norm]}[config.norm]
     return layers
 
 

@@ -24,6 +24,14 @@ CONFIGS = [
     {"stem": {"channels": [8], "kernel": 3, "strides": [1]}, "head": {"transform": "low_rank", "rank": 3}},
     {"stem": {"channels": [4], "kernel": 3, "strides": [1]}, "decoder": {"hidden": []}, "routing": {"bias": True}},
     {"stem": {"channels": [4], "kernel": 1, "strides": [1]}, "routing": {"algorithm": "uniform", "bias": True}},
+    {
+        "stem": {"channels": [4, 8], "kernels": [5, 2], "strides": [1, 2], "norm": "group_last", "norm_groups": 2},
+        "primary": {"types": 2, "pose": 4, "kernel": 4, "stride": 1, "grouped": True},
+    },
+    {
+        "stem": {"channels": [8], "kernel": 3, "strides": [2]},
+        "primary": {"types": 4, "pose": 2, "kernel": 3, "stride": 2, "grouped": True, "nonlinearity": "layer_norm"},
+    },
     *({"stem": {"channels": [4], "kernel": 3, "strides": [2]}, "routing": {"algorithm": a}} for a in routing.names()),
     {
         "stem": {"channels": [4], "kernel": 3, "strides": [2]},
@@ -63,6 +71,8 @@ def test_parameters_of_the_papers_networks() -> None:
     mnist = configs.load("sabour2017").model
     assert shapes(mnist).parameters == 8_215_568
     assert shapes(mnist).parameters - shapes(mnist).decoder_parameters == 6_804_224
+    efficient = shapes(configs.load("efficient_capsnet").model)
+    assert (efficient.parameters - efficient.decoder_parameters, efficient.children) == (161_824, 16)
     cifar = shapes(configs.load("sabour2017_cifar10").model)
     assert (cifar.parameters, cifar.children) == (22_476_288, 9_216)
 
@@ -73,6 +83,7 @@ def test_parameters_of_the_papers_networks() -> None:
         ({"image_size": 8}, "model.stem, convolution 0"),
         ({"image_size": 12}, "model.primary"),
         ({"stem": {"channels": [12], "norm": "group"}}, "model.stem.norm_groups 8 does not divide 12"),
+        ({"primary": {"types": 4, "grouped": True}}, "grouped: 4 types of pose 8 need 32 channels of the stem, .* 256"),
         ({"stem": {"kind": "residual", "channels": [4]}}, "model.stem.norm_groups 8 does not divide 4"),
     ],
 )
