@@ -17,7 +17,7 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data.index import Index
 from trainer.errors import CheckpointError, ConfigError
-from trainer.model import shapes
+from trainer.model import costs, shapes
 from trainer.rundir import RunDirectory
 
 
@@ -120,6 +120,11 @@ def _check_shapes_kept(stored: RunConfig, config: RunConfig, found: Checkpoint |
                 f"{found.path}: its tensors do not fit another model.{section}; start a new run with --weights-from "
                 f"{found.path.parent.parent}"
             )
+    if config.model.head.kind != "capsules" and costs.costs(stored.model) != costs.costs(config.model):
+        raise CheckpointError(
+            f"{found.path}: its tensors do not fit, as the control (model.head.kind) is sized after what it "
+            f"replaces; start a new run with --weights-from {found.path.parent.parent} --new-head"
+        )
 
 
 def _check(config: RunConfig, ranks: int) -> Index:
@@ -136,6 +141,8 @@ def _check(config: RunConfig, ranks: int) -> Index:
             f"a rank's batch of {rank_batch} is not a multiple of train.accumulate {config.train.accumulate}"
         )
     shapes.shapes(config.model)
+    if config.model.head.kind != "capsules":
+        costs.control_width(config.model)
     index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)
     return index

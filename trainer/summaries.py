@@ -250,9 +250,8 @@ def layout(network: CapsNet) -> Layout:
             _chart(f"{layer}: effective parents", f"routing/{re.escape(layer)}/effective_parents_iteration_.*"),
         )
     ]
-    return Layout(
-        category=[Category(title="Does it learn?", chart=learns), Category(title="Is routing alive?", chart=lives)]
-    )
+    alive = [Category(title="Is routing alive?", chart=lives)] if lives else []
+    return Layout(category=[Category(title="Does it learn?", chart=learns), *alive])
 
 
 def _chart(title: str, pattern: str) -> Chart:

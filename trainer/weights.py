@@ -12,7 +12,7 @@ from trainer.errors import CheckpointError
 from trainer.model.network import CapsNet
 
 PREFIX = "weights/"
-HEAD = (f"{PREFIX}capsnet/class_capsules/", f"{PREFIX}capsnet/decoder/")
+HEAD = tuple(f"{PREFIX}capsnet/{part}/" for part in ("class_capsules", "control", "decoder"))
 """What another number of classes changes."""
 
 

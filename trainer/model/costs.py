@@ -10,9 +10,10 @@ Axes: I children, T transforms, J parents, P/Q child/parent pose size.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.config import ModelConfig
+from trainer.errors import ConfigError
 from trainer.model.routing import LayerSizes, products
 from trainer.model.shapes import Shapes, projected, projects, shapes
 
@@ -34,8 +35,13 @@ class Costs:
 
     stem: Cost
     primary: Cost
-    head: Cost  # class capsules
+    head: Cost  # class capsules, or the control that stands for primary and class capsules
     decoder: Cost  # of one object
+
+    @property
+    def capsules(self) -> Cost:
+        """All of them, primary to class."""
+        return self.primary + self.head
 
     @property
     def total(self) -> Cost:
@@ -46,8 +52,41 @@ def costs(config: ModelConfig) -> Costs:
     """Costs of the network that ``network.build`` makes from the same configuration.
 
     Raises:
-        ConfigError: sizes that do not fit each other; see ``shapes.shapes``.
+        ConfigError: sizes that do not fit each other; see ``shapes.shapes`` and ``control_width``.
     """
+    found = _with_capsules(config)
+    if config.head.kind == "capsules":
+        return found
+    return replace(found, primary=Cost(), head=_control(config, control_width(config)))
+
+
+def control_width(config: ModelConfig) -> int:
+    """Channels of the control's convolution, with which its costs are nearest to those of the capsules it replaces.
+
+    Raises:
+        ConfigError: the dense layer alone costs more than the capsules do.
+    """
+    matched = "parameters" if config.head.kind == "conv_parameters" else "multiply_adds"
+    found = _with_capsules(config)
+    target, none, one = (getattr(cost, matched) for cost in (found.capsules, _control(config, 0), _control(config, 1)))
+    width = round((target - none) / (one - none))
+    if width < 1:
+        raise ConfigError(
+            f"model.head.kind {config.head.kind}: no control is as small as {target:,} {matched.replace('_', '-')} "
+            f"of these capsules; use more model.primary.types or a smaller model.head.pose"
+        )
+    return width
+
+
+def _control(config: ModelConfig, width: int) -> Cost:
+    """Of a convolution shaped like that of the primary capsules, and a dense layer; the mean between is no product."""
+    primary, channels, outputs = config.primary, config.stem.channels[-1], config.classes * config.head.pose
+    positions, window = shapes(config).primary_side ** 2, primary.kernel**2
+    kernel = window * channels + channels * width if primary.grouped else window * channels * width
+    return Cost(kernel + width + width * outputs + outputs, positions * kernel + width * outputs)
+
+
+def _with_capsules(config: ModelConfig) -> Costs:
     sizes = shapes(config)
     primary, channels = config.primary, 1 if config.primary.grouped else config.stem.channels[-1]
     head = LayerSizes(sizes.children, sizes.transforms, config.classes, primary.pose, config.head.pose)

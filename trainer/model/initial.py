@@ -41,7 +41,7 @@ def truncated_normal(stddev: float, seed: int, name: str) -> keras.initializers.
     return keras.initializers.TruncatedNormal(stddev=stddev / TRUNCATED, seed=layer_seed(seed, name))
 
 
-START = 1 / 3  # length of a parent's preactivation s at first; squashed 0.1, which is m- of the margin loss
+START = 1 / 6  # length of a parent's preactivation s at first; squashed 0.027
 CHILD_SQUARE = 0.5  # squared length of a child at first: 0.48 to 0.68 on average in the recipes' networks
 
 

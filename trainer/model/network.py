@@ -1,4 +1,4 @@
-"""A capsule network: stem, primary capsules, class capsules, decoder.
+"""A capsule network: stem, primary capsules, class capsules, decoder; or its control without capsules.
 
     net = build(config.model)
     outputs = net(images_BHWC)
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from trainer.config import ModelConfig, Precision
 from trainer.model.capsules import CapsuleLayer, PrimaryCapsules
+from trainer.model.control import ConvolutionalHead
 from trainer.model.decoder import Decoder
 from trainer.model.initial import policy
 from trainer.model.routing.trace import RoutingTrace
@@ -36,7 +37,7 @@ class CapsNet(keras.Model):
 
     With labels the decoder sees the capsule of the true class, otherwise the longest one; where there are several
     things in an image, labels are [B, N], or ``objects`` says how many, and each is decoded by itself. ``trace`` adds
-    what routing did, ``coupling_records`` the couplings themselves of so many records.
+    what routing did, ``coupling_records`` the couplings themselves of so many records; a control has none.
     """
 
     def __init__(self, config: ModelConfig, *, precision: Precision = "float32", seed: int = 0) -> None:
@@ -44,6 +45,16 @@ class CapsNet(keras.Model):
         super().__init__(name="capsnet", dtype=dtype)
         self.image_shape = (config.image_size, config.image_size, config.channels)
         self.stem = stem(config.stem, seed=seed, dtype=dtype)
+        self.control = None
+        if config.head.kind == "capsules":
+            self._add_capsules(config, seed, dtype)
+        else:
+            self.control = ConvolutionalHead(config, seed=seed, dtype=dtype)
+        self.decoder = None
+        if config.decoder.hidden:
+            self.decoder = Decoder(config.decoder.hidden, self.image_shape, seed=seed, dtype=dtype)
+
+    def _add_capsules(self, config: ModelConfig, seed: int, dtype: str) -> None:
         self.primary = PrimaryCapsules(config.primary, seed=seed, dtype=dtype)
         sizes = shapes(config)
         self.class_capsules = CapsuleLayer(
@@ -57,16 +68,18 @@ class CapsNet(keras.Model):
             seed=seed,
             dtype=dtype,
         )
-        self.decoder = None
-        if config.decoder.hidden:
-            self.decoder = Decoder(config.decoder.hidden, self.image_shape, seed=seed, dtype=dtype)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.stem.build(input_shape)
-        self.primary.build(self.stem.compute_output_shape(input_shape))
-        self.class_capsules.build((None, None, self.primary.pose))
+        features_shape = self.stem.compute_output_shape(input_shape)
+        head = self.class_capsules if self.control is None else self.control
+        if self.control is None:
+            self.primary.build(features_shape)
+            self.class_capsules.build((None, None, self.primary.pose))
+        else:
+            self.control.build(features_shape)
         if self.decoder is not None:
-            self.decoder.build((None, self.class_capsules.parents, self.class_capsules.pose))
+            self.decoder.build((None, head.parents, head.pose))
 
     def call(
         self,
@@ -77,15 +90,19 @@ class CapsNet(keras.Model):
         objects: int = 1,
     ) -> Outputs:
         features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
-        children = self.primary(features_BHWC)
-        (poses_BJQ, class_scores_BJ), routed = self.class_capsules(
-            children, trace=trace, coupling_records=coupling_records
-        )
+        traces: dict[str, RoutingTrace] = {}
+        if self.control is not None:
+            poses_BJQ, class_scores_BJ = self.control(features_BHWC)
+        else:
+            (poses_BJQ, class_scores_BJ), routed = self.class_capsules(
+                self.primary(features_BHWC), trace=trace, coupling_records=coupling_records
+            )
+            if routed is not None:
+                traces[self.class_capsules.name] = routed
         reconstruction_BHWC = None
         if self.decoder is not None:
             class_B = longest(class_scores_BJ, objects) if labels_B is None else labels_B
             reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
-        traces = {} if routed is None else {self.class_capsules.name: routed}
         return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
 
 
@@ -100,7 +117,7 @@ def build(config: ModelConfig, *, precision: Precision = "float32", seed: int = 
     """A network with all its weights, whose initial values are a function of configuration and seed.
 
     Raises:
-        ConfigError: sizes that do not fit each other; see ``shapes.shapes``.
+        ConfigError: sizes that do not fit each other; see ``shapes.shapes`` and ``costs.control_width``.
     """
     shapes(config)
     net = CapsNet(config, precision=precision, seed=seed)

@@ -32,7 +32,8 @@ class Shapes(NamedTuple):
 
 
 def shapes(config: ModelConfig) -> Shapes:
-    """Sizes of the network that ``network.build`` makes from the same configuration.
+    """Sizes of the network that ``network.build`` makes from the same configuration, with its capsules: a control
+    (``head.kind``) stands in their place and is sized after them; its own parameters are in ``costs.costs``.
 
     Raises:
         ConfigError: a grid shrinks below the kernel that follows, groups do not divide the channels, or grouped

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model.capsules import CapsuleLayer, project
-from trainer.model.initial import CHILD_SQUARE
+from trainer.model.initial import CHILD_SQUARE, START
 from trainer.model.routing import Capsules
 from trainer.model.squash import lengths
 
@@ -90,15 +90,15 @@ def test_votes_start_as_long_with_low_rank_as_without(initial_scale: str) -> Non
 @pytest.mark.parametrize("parents", [10, 100, 1000])
 @pytest.mark.parametrize(("transforms", "rank", "pose"), [(96, 0, 16), (96, 0, 8), (12, 0, 16), (12, 32, 16)])
 def test_parents_start_with_the_same_length_at_any_number(parents: int, transforms: int, rank: int, pose: int) -> None:
-    """START is 1/3, and 0.1 when squashed. Of J x Q normal numbers the mean square is uncertain by sqrt(2 / JQ), which
-    is 16 % at J = 10, Q = 8; that of K shared ones by 25 % at K = 32."""
+    """Squashed lengths are nearly squares here. The mean square of J x Q normal numbers is uncertain by sqrt(2 / JQ),
+    which is 16 % at J = 10, Q = 8; that of K shared ones by 25 % at K = 32."""
     sizes = {"parents": parents, "pose": pose, "children": 96, "transforms": transforms, "initial_scale": "parents"}
     found = layer("uniform", rank, **sizes)
     poses_BTP = np.random.default_rng(3).normal(size=(8, transforms, P)).astype(np.float64)
     poses_BTP *= np.sqrt(CHILD_SQUARE) / np.linalg.norm(poses_BTP, axis=-1, keepdims=True)
     poses_BIP = tf.constant(np.tile(poses_BTP, (1, 96 // transforms, 1)))  # types are alike at all positions
     lengths_BJ = found(Capsules(poses_BIP, lengths(poses_BIP)))[0].activations_BN
-    assert 0.07 < np.mean(lengths_BJ) < 0.13
+    assert np.mean(lengths_BJ) == pytest.approx(START**2 / (1 + START**2), rel=0.35)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])

@@ -1,0 +1,122 @@
+"""The convolutional control: as large as the capsules it stands for, with outputs of the same kind.
+
+Axes: B batch, H W image, J classes, Q numbers of a class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import configs, losses, summaries
+from trainer.config import ModelConfig, RunConfig, with_overrides
+from trainer.errors import ConfigError
+from trainer.model.costs import Cost, control_width, costs
+from trainer.model.network import build
+
+KINDS = ("conv_parameters", "conv_multiply_adds")
+SMALLER = {"sabour2017": {"model.stem.channels": "64", "model.primary.types": 16, "model.decoder.hidden": "32"}}
+
+
+def control(name: str, kind: str, **changes) -> RunConfig:
+    return with_overrides(configs.load(name), SMALLER.get(name, {}) | {"model.head.kind": kind} | changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", configs.names())
+def test_costs_what_the_capsules_cost(name: str, kind: str) -> None:
+    """Within half a channel of the convolution; 2 % is half a channel of 25."""
+    capsules = costs(control(name, "capsules").model)
+    found = costs(control(name, kind).model)
+    matched = kind.removeprefix("conv_")
+    assert getattr(found.head, matched) == pytest.approx(getattr(capsules.capsules, matched), rel=0.02)
+    assert (found.stem, found.decoder, found.primary) == (capsules.stem, capsules.decoder, Cost())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["quick", "sabour2017", "efficient_capsnet"])
+def test_counts_are_those_of_the_network(name: str, kind: str) -> None:
+    config = control(name, kind).model
+    net, found = build(config), costs(config)
+    assert net.control.count_params() == found.head.parameters
+    assert net.count_params() == found.total.parameters
+
+
+def test_width_by_hand() -> None:
+    """2017: 5,308,672 parameters of primary and 1,474,560 of class capsules; a channel has 81 x 256 + 1 + 160."""
+    config = configs.load("sabour2017")
+    assert control_width(with_overrides(config, {"model.head.kind": "conv_parameters"}).model) == round(
+        (5_308_672 + 1_474_560 - 160) / (81 * 256 + 1 + 160)
+    )
+    # of 36 positions and a dense layer, against 191,102,976 and 2,396,160 multiply-adds
+    assert control_width(with_overrides(config, {"model.head.kind": "conv_multiply_adds"}).model) == round(
+        193_499_136 / (36 * 81 * 256 + 160)
+    )
+
+
+def test_follows_what_it_replaces() -> None:
+    widths = [
+        control_width(control("quick", "conv_multiply_adds", **{"model.routing.iterations": r}).model) for r in (1, 9)
+    ]
+    assert widths[0] < widths[1]
+
+
+def test_capsules_too_small_for_a_control_are_one_line() -> None:
+    config = control("imagenet", "conv_parameters", **{"model.primary.types": 1, "model.primary.pose": 1}).model
+    for attempt in (costs, build):
+        with pytest.raises(ConfigError, match=r"model\.head\.kind conv_parameters") as error:
+            attempt(config)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_outputs_are_of_the_same_kind(grouped: bool, precision: str) -> None:
+    tree = {
+        "image_size": 12,
+        "classes": 4,
+        "stem": {"channels": [16], "kernel": 3, "strides": [1]},
+        "primary": {"types": 4, "pose": 4, "kernel": 3, "stride": 2, "grouped": grouped},
+        "head": {"kind": "conv_parameters", "pose": 6},
+        "decoder": {"hidden": [8]},
+    }
+    net = build(ModelConfig.model_validate(tree), precision=precision, seed=1)
+    images_BHWC = np.random.default_rng(0).random((3, 12, 12, 1)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        outputs = net(images_BHWC, np.array([0, 1, 3]), trace=True, coupling_records=2)
+        total = tf.reduce_sum(outputs.class_scores_BJ) + tf.reduce_mean(outputs.reconstruction_BHWC)
+    wide = tf.float64 if precision == "float64" else tf.float32
+    assert outputs.class_scores_BJ.dtype == outputs.reconstruction_BHWC.dtype == wide
+    assert outputs.poses_BJQ.shape == (3, 4, 6)
+    np.testing.assert_allclose(outputs.class_scores_BJ, np.linalg.norm(outputs.poses_BJQ, axis=-1), rtol=1e-6)
+    assert 0.0 < np.min(outputs.class_scores_BJ) <= np.max(outputs.class_scores_BJ) < 1.0
+    assert outputs.traces == {}
+    assert all(np.all(np.isfinite(gradient)) for gradient in tape.gradient(total, net.trainable_variables))
+
+
+def test_board_has_no_page_for_routing() -> None:
+    found = summaries.layout(build(control("quick", "conv_parameters").model))
+    assert [category.title for category in found.category] == ["Does it learn?"]
+
+
+@pytest.mark.parametrize("loss", ["margin", "spread", "cross_entropy"])
+def test_learns_with_every_loss(loss: str) -> None:
+    config = control("quick", "conv_parameters", **{"loss.kind": loss})
+    net = build(config.model)
+    rng = np.random.default_rng(0)
+    images_BHWC, labels_B = rng.random((10, 28, 28, 1)).astype(np.float32), np.arange(10)
+
+    def mean_loss() -> tf.Tensor:
+        terms = losses.loss_terms(config.loss, net(images_BHWC, labels_B), images_BHWC, labels_B)
+        return tf.reduce_mean(terms[loss])
+
+    values = []
+    for _ in range(8):
+        with tf.GradientTape() as tape:
+            value = mean_loss()
+        values.append(float(value))
+        weights = [v for v in net.trainable_variables if "decoder" not in v.path]
+        for variable, gradient in zip(weights, tape.gradient(value, [v.value for v in weights]), strict=True):
+            variable.assign_sub(0.01 * gradient / (tf.norm(gradient) + 1e-9))
+    assert values[-1] < values[0]
