@@ -77,6 +77,30 @@ class PrimaryConfig(Section):
     )
 
 
+class LayersConfig(Section):
+    """Convolutional capsule layers between primary and class capsules; every routing algorithm works in them."""
+
+    types: tuple[int, ...] = Field((), description="parent types of each layer; empty: no such layers")
+    poses: tuple[int, ...] = Field((), description="pose size of each layer")
+    kernels: tuple[int, ...] = Field((), description="a parent sees a window of so many positions each way; 1: its own")
+    strides: tuple[int, ...] = Field((), description="positions from window to window, of each layer")
+    padding: Literal["valid", "same"] = Field("valid", description="windows within the grid, or zeros around it")
+    residual: bool = Field(
+        False, description="add its input to what a layer routes, wherever grid, types and pose size stay the same"
+    )
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        for name in ("poses", "kernels", "strides"):
+            count = len(getattr(self, name))
+            if count != len(self.types):
+                raise ValueError(f"{name} has {count} values and types {len(self.types)}: give one for each layer")
+        for name in ("types", "poses", "kernels", "strides"):
+            if any(value < 1 for value in getattr(self, name)):
+                raise ValueError(f"{name} must be at least 1 in each layer")
+        return self
+
+
 class RoutingConfig(Section):
     algorithm: Literal["dynamic", "inverted", "self_routing", "self_attention", "uniform", "random"] = Field(
         "dynamic",
@@ -131,6 +155,7 @@ class ModelConfig(Section):
     classes: int = Field(10, ge=2, description="J of the last layer")
     stem: StemConfig = StemConfig()
     primary: PrimaryConfig = PrimaryConfig()
+    layers: LayersConfig = LayersConfig()
     routing: RoutingConfig = RoutingConfig()
     head: HeadConfig = HeadConfig()
     decoder: DecoderConfig = DecoderConfig()

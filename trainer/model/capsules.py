@@ -115,7 +115,7 @@ class CapsuleLayer(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = LayerSizes(self.children, self.transforms, self.parents, int(input_shape[-1] or 0), self.pose)
-        stddev = TRANSFORM_STDDEV if self.initial_scale == "fixed" else parents_stddev(sizes) / TRUNCATED
+        stddev = self._transform_stddev(sizes)
         self.projection_TPK = None
         if self.rank:  # keeps a pose's expected length, so that votes start as long as with a full transform
             self.projection_TPK = self.add_weight(
@@ -134,6 +134,9 @@ class CapsuleLayer(keras.layers.Layer):
             for name, spec in routing.get(self.routing.algorithm).weights(self.routing, sizes).items()
         }
 
+    def _transform_stddev(self, sizes: LayerSizes) -> float:
+        return TRANSFORM_STDDEV if self.initial_scale == "fixed" else parents_stddev(sizes) / TRUNCATED
+
     def _weight(self, name: str, spec: WeightSpec) -> keras.Variable | np.ndarray:
         initializer = keras.initializers.TruncatedNormal(
             spec.initial, spec.stddev, seed=layer_seed(self.seed, f"{self.name}/{name}")
@@ -143,6 +146,9 @@ class CapsuleLayer(keras.layers.Layer):
             return drawn
         return self.add_weight(name=name, shape=spec.shape, initializer=initializer, autocast=False)
 
+    def _transform(self) -> Transform:
+        return Transform((tf.convert_to_tensor(self.transform_TPJQ),))
+
     def call(
         self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
     ) -> tuple[Capsules, RoutingTrace | None]:
@@ -151,7 +157,7 @@ class CapsuleLayer(keras.layers.Layer):
             poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
         return routing.get(self.routing.algorithm).route(
             Capsules(poses_BIP, children.activations_BN),
-            Transform((tf.convert_to_tensor(self.transform_TPJQ),)),
+            self._transform(),
             {name: tf.convert_to_tensor(weight) for name, weight in self.extra.items()},
             self.routing,
             trace=trace,

@@ -35,13 +35,14 @@ class Costs:
 
     stem: Cost
     primary: Cost
-    head: Cost  # class capsules, or the control that stands for primary and class capsules
+    layers: Cost  # convolutional capsule layers
+    head: Cost  # class capsules, or the control that stands for all capsules
     decoder: Cost  # of one object
 
     @property
     def capsules(self) -> Cost:
         """All of them, primary to class."""
-        return self.primary + self.head
+        return self.primary + self.layers + self.head
 
     @property
     def total(self) -> Cost:
@@ -57,7 +58,7 @@ def costs(config: ModelConfig) -> Costs:
     found = _with_capsules(config)
     if config.head.kind == "capsules":
         return found
-    return replace(found, primary=Cost(), head=_control(config, control_width(config)))
+    return replace(found, primary=Cost(), layers=Cost(), head=_control(config, control_width(config)))
 
 
 def control_width(config: ModelConfig) -> int:
@@ -89,11 +90,15 @@ def _control(config: ModelConfig, width: int) -> Cost:
 def _with_capsules(config: ModelConfig) -> Costs:
     sizes = shapes(config)
     primary, channels = config.primary, 1 if config.primary.grouped else config.stem.channels[-1]
-    head = LayerSizes(sizes.children, sizes.transforms, config.classes, primary.pose, config.head.pose)
+    head = LayerSizes(sizes.children, sizes.transforms, config.classes, sizes.child_pose, config.head.pose)
     return Costs(
         stem=Cost(sizes.stem_parameters, _stem(config, sizes)),
         primary=Cost(
             sizes.primary_parameters, conv(sizes.primary_side, primary.kernel, channels, primary.types * primary.pose)
+        ),
+        layers=Cost(
+            sizes.layers_parameters,
+            sum(layer.side**2 * products.multiply_adds(config.routing, layer.sizes) for layer in sizes.layers),
         ),
         head=Cost(sizes.head_parameters, _head(config, head)),
         decoder=Cost(sizes.decoder_parameters, _decoder(config)),

@@ -1,4 +1,4 @@
-"""A capsule network: stem, primary capsules, class capsules, decoder; or its control without capsules.
+"""A capsule network: stem, primary, convolutional and class capsules, decoder; or its control without capsules.
 
     net = build(config.model)
     outputs = net(images_BHWC)
@@ -16,8 +16,10 @@ import tensorflow as tf
 from trainer.config import ModelConfig, Precision
 from trainer.model.capsules import CapsuleLayer, PrimaryCapsules
 from trainer.model.control import ConvolutionalHead
+from trainer.model.convolution import ConvolutionalCapsules
 from trainer.model.decoder import Decoder
 from trainer.model.initial import policy
+from trainer.model.routing.fan import Fan
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import shapes
 from trainer.model.stem import stem
@@ -57,6 +59,22 @@ class CapsNet(keras.Model):
     def _add_capsules(self, config: ModelConfig, seed: int, dtype: str) -> None:
         self.primary = PrimaryCapsules(config.primary, seed=seed, dtype=dtype)
         sizes = shapes(config)
+        self.capsule_layers = [
+            ConvolutionalCapsules(
+                layer.sizes.parents,
+                layer.sizes.pose,
+                config.routing,
+                child_types=layer.child_types,
+                fan=Fan.create(layer.child_side, kernel, stride, config.layers.padding),
+                residual=layer.residual,
+                seed=seed,
+                dtype=dtype,
+                name=f"layer_{index}",
+            )
+            for index, (layer, kernel, stride) in enumerate(
+                zip(sizes.layers, config.layers.kernels, config.layers.strides, strict=True)
+            )
+        ]
         self.class_capsules = CapsuleLayer(
             config.classes,
             config.head.pose,
@@ -75,7 +93,10 @@ class CapsNet(keras.Model):
         head = self.class_capsules if self.control is None else self.control
         if self.control is None:
             self.primary.build(features_shape)
-            self.class_capsules.build((None, None, self.primary.pose))
+            pose = self.primary.pose
+            for layer in [*self.capsule_layers, self.class_capsules]:
+                layer.build((None, None, pose))
+                pose = layer.pose
         else:
             self.control.build(features_shape)
         if self.decoder is not None:
@@ -92,13 +113,14 @@ class CapsNet(keras.Model):
         features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
         traces: dict[str, RoutingTrace] = {}
         if self.control is not None:
-            poses_BJQ, class_scores_BJ = self.control(features_BHWC)
+            capsules = self.control(features_BHWC)
         else:
-            (poses_BJQ, class_scores_BJ), routed = self.class_capsules(
-                self.primary(features_BHWC), trace=trace, coupling_records=coupling_records
-            )
-            if routed is not None:
-                traces[self.class_capsules.name] = routed
+            capsules = self.primary(features_BHWC)
+            for layer in [*self.capsule_layers, self.class_capsules]:
+                capsules, routed = layer(capsules, trace=trace, coupling_records=coupling_records)
+                if routed is not None:
+                    traces[layer.name] = routed
+        poses_BJQ, class_scores_BJ = capsules
         reconstruction_BHWC = None
         if self.decoder is not None:
             class_B = longest(class_scores_BJ, objects) if labels_B is None else labels_B

@@ -9,9 +9,20 @@ import itertools
 import math
 from typing import Literal, NamedTuple
 
-from trainer.config import ModelConfig, PrimaryConfig, StemConfig
+from trainer.config import ModelConfig, PrimaryConfig, RoutingConfig, StemConfig
 from trainer.errors import ConfigError
 from trainer.model.routing import LayerSizes, extra
+
+
+class LayerShape(NamedTuple):
+    """A convolutional capsule layer."""
+
+    child_side: int
+    child_types: int
+    side: int
+    sizes: LayerSizes  # of one window: its parents are the types at one position
+    residual: bool  # its input is added to what it routes
+    parameters: int
 
 
 class Shapes(NamedTuple):
@@ -19,7 +30,9 @@ class Shapes(NamedTuple):
 
     stem_sides: tuple[int, ...]  # after each convolution or stage
     primary_side: int
-    children: int  # I
+    layers: tuple[LayerShape, ...]  # between primary and class capsules
+    children: int  # I of the class capsules
+    child_pose: int  # P of the class capsules
     transforms: int  # I, or T where the transform, or low_rank's projection, is shared over positions
     stem_parameters: int
     primary_parameters: int
@@ -27,8 +40,13 @@ class Shapes(NamedTuple):
     decoder_parameters: int
 
     @property
+    def layers_parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
     def parameters(self) -> int:
-        return self.stem_parameters + self.primary_parameters + self.head_parameters + self.decoder_parameters
+        capsules = self.primary_parameters + self.layers_parameters + self.head_parameters
+        return self.stem_parameters + capsules + self.decoder_parameters
 
 
 def shapes(config: ModelConfig) -> Shapes:
@@ -36,23 +54,32 @@ def shapes(config: ModelConfig) -> Shapes:
     (``head.kind``) stands in their place and is sized after them; its own parameters are in ``costs.costs``.
 
     Raises:
-        ConfigError: a grid shrinks below the kernel that follows, groups do not divide the channels, or grouped
-            primary capsules need another number of channels.
+        ConfigError: a grid shrinks below the kernel that follows, groups do not divide the channels, grouped primary
+            capsules need another number of channels, or residual connections are asked for and no layer has room for
+            one.
     """
     stem_sides = _conv_sides(config) if config.stem.kind == "conv" else _residual_sides(config)
     primary = config.primary
     _check_grouped(primary, config.stem.channels[-1])
     side = _side(stem_sides[-1], primary.kernel, primary.stride, primary.padding, "model.primary")
-    children = side * side * primary.types
-    transforms = children if config.head.transform == "full" else primary.types
+    layers = _layers(config, side)
+    last_side, types, pose = side, primary.types, primary.pose
+    if layers:
+        last_side, types, pose = layers[-1].side, layers[-1].sizes.parents, layers[-1].sizes.pose
+    children = last_side * last_side * types
+    transforms = children if config.head.transform == "full" else types
     return Shapes(
         stem_sides=stem_sides,
         primary_side=side,
+        layers=layers,
         children=children,
+        child_pose=pose,
         transforms=transforms,
         stem_parameters=_stem_parameters(config.stem, config.channels),
         primary_parameters=_primary_parameters(primary, config.stem.channels[-1]),
-        head_parameters=_head_parameters(config, children, transforms),
+        head_parameters=_head_parameters(
+            config, LayerSizes(children, transforms, config.classes, pose, config.head.pose)
+        ),
         decoder_parameters=_decoder_parameters(config),
     )
 
@@ -137,19 +164,43 @@ def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
     return _conv(primary.kernel, 1 if primary.grouped else inputs, outputs) + gain_and_shift
 
 
-def _head_parameters(config: ModelConfig, children: int, transforms: int) -> int:
-    sizes = LayerSizes(children, transforms, config.classes, config.primary.pose, config.head.pose)
+def _head_parameters(config: ModelConfig, sizes: LayerSizes) -> int:
     projection = 0
     if config.head.transform == "low_rank":
-        projection = transforms * sizes.child_pose * config.head.rank
+        projection = sizes.transforms * sizes.child_pose * config.head.rank
         sizes = projected(sizes, config.head.rank)
-    transform = sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
-    return projection + transform + extra.parameters(config.routing, sizes)
+    return projection + _routed_parameters(config.routing, sizes)
 
 
 def projected(sizes: LayerSizes, rank: int) -> LayerSizes:
     """What is routed behind a projection of the children to ``rank`` numbers, where all share one transform."""
     return sizes._replace(transforms=1, child_pose=rank)
+
+
+def _layers(config: ModelConfig, side: int) -> tuple[LayerShape, ...]:
+    found: list[LayerShape] = []
+    child_types, child_pose, wanted = config.primary.types, config.primary.pose, config.layers
+    sizes = zip(wanted.types, wanted.poses, wanted.kernels, wanted.strides, strict=True)
+    for index, (types, pose, kernel, stride) in enumerate(sizes):
+        below = side
+        side = _side(below, kernel, stride, wanted.padding, f"model.layers, layer {index}")
+        same = (side, types, pose) == (below, child_types, child_pose)
+        children = kernel * kernel * child_types
+        window = LayerSizes(children, children, types, child_pose, pose)
+        parameters = _routed_parameters(config.routing, window)
+        found.append(LayerShape(below, child_types, side, window, wanted.residual and same, parameters))
+        child_types, child_pose = types, pose
+    if wanted.residual and not any(layer.residual for layer in found):
+        raise ConfigError(
+            "model.layers.residual: no layer has the grid, types and pose size of its input: give one the same "
+            "(kernel 1, or padding same and stride 1), or switch it off"
+        )
+    return tuple(found)
+
+
+def _routed_parameters(routing: RoutingConfig, sizes: LayerSizes) -> int:
+    transform = sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
+    return transform + extra.parameters(routing, sizes)
 
 
 def _decoder_parameters(config: ModelConfig) -> int:

@@ -25,7 +25,6 @@ DIFFERENCE = 1e-6  # of a central difference with step 1e-5, times third derivat
 SINGLE = 1e-5  # float32: sums of tens of terms in another order, 6e-8 each, through three softmaxes
 B, I, J, P, Q = 2, 6, 3, 2, 4  # noqa: E741
 
-LENGTHS = ("dynamic", "uniform", "random", "self_attention")  # algorithms whose activations are lengths of poses
 
 OPTIONS = [
     dict(zip(("leaky", "bias", "transforms"), values, strict=True))
@@ -62,7 +61,7 @@ def route(poses_BIP, transform_TPJQ, bias_JQ=None, *, trace=False, records=0, ex
         trace=trace,
         coupling_records=records,
     )
-    if config.algorithm in LENGTHS:
+    if routing.get(config.algorithm).ACTIVATED_BY_LENGTH:
         np.testing.assert_array_equal(parents.activations_BN, lengths(parents.poses_BNP))
     return parents.poses_BNP, seen
 
@@ -327,6 +326,7 @@ def test_every_algorithm_of_the_configuration_is_one_file() -> None:
     for name in routing.names():
         module = routing.get(name)
         assert callable(module.route)
+        assert isinstance(module.ACTIVATED_BY_LENGTH, bool)
         assert "bias" not in module.weights(RoutingConfig(algorithm=name), sizes)
         assert module.weights(RoutingConfig(algorithm=name, bias=True), sizes)["bias"].shape == (J, Q)
         assert extra_weights.KNOWN.get(name, module.weights) is module.weights

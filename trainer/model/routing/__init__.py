@@ -6,6 +6,8 @@ An algorithm is a module of this package with the name that it has in ``RoutingC
         what it has besides the transform; its keys are the keys of ``extra`` below
     route(children, transform, extra, config, *, trace=False, coupling_records=0)
         -> (parents, RoutingTrace | None)
+    ACTIVATED_BY_LENGTH
+        whether a parent's pose is squashed and its activation is the length of it
 
 To add one: write the file, and add its name to ``RoutingConfig.algorithm``. Importing this package does not
 import TensorFlow.
@@ -25,6 +27,8 @@ from trainer.config import RoutingConfig
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from trainer.model.routing.fan import Fan
 
 
 class Capsules(NamedTuple):
@@ -47,6 +51,7 @@ class Transform(NamedTuple):
     """
 
     parts_TPJQ: tuple[tf.Tensor, ...]
+    fan: Fan | None = None  # of a convolutional layer, whose batch is records x windows: how windows share children
 
     @property
     def transforms(self) -> int:

@@ -21,6 +21,8 @@ from trainer.model.squash import lengths
 
 __all__ = ["route", "weights"]
 
+ACTIVATED_BY_LENGTH = True
+
 
 def route(
     children: Capsules,
@@ -33,7 +35,8 @@ def route(
 ) -> tuple[Capsules, RoutingTrace | None]:
     """Parents by R iterations of routing by agreement; activations are lengths.
 
-    Votes are a product in the dtype of the arguments, all else is in at least float32.
+    Votes are a product in the dtype of the arguments, all else is in at least float32. In a convolutional layer the
+    parents of one window compete for a child, as usual with this algorithm, not those of all windows that it is in.
 
     Args:
         extra: what ``weights`` names.

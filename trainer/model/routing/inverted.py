@@ -22,6 +22,8 @@ from trainer.model.squash import at_least_float32, layer_norm
 
 __all__ = ["route", "weights"]
 
+ACTIVATED_BY_LENGTH = False
+
 
 def route(
     children: Capsules,

@@ -19,6 +19,8 @@ from trainer.model.squash import at_least_float32, lengths, squash
 
 __all__ = ["route", "weights"]
 
+ACTIVATED_BY_LENGTH = True
+
 
 def route(
     children: Capsules,

@@ -21,6 +21,8 @@ from trainer.model.squash import at_least_float32, lengths, squash_exponential
 
 __all__ = ["route", "weights"]
 
+ACTIVATED_BY_LENGTH = True
+
 LARGEST = 1e15  # of a vote in the attention: its square times I Q is a float32, and its softmax is 0 or 1
 
 

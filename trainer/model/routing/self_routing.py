@@ -19,6 +19,8 @@ from trainer.model.squash import at_least_float32
 
 __all__ = ["route", "weights"]
 
+ACTIVATED_BY_LENGTH = False
+
 SMALLEST = 1e-12  # of an activation, far below a length of 0 (1e-6); quotients' gradients have its square, a float32
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.model.routing import Capsules
+from trainer.model.routing.fan import Fan, sum_over_windows, windows_of_each_child
 
 
 class RoutingTrace(NamedTuple):
@@ -34,7 +35,7 @@ class CouplingTrace(NamedTuple):
     coupling_INJ: tf.Tensor
 
 
-def observe(coupling: tf.Tensor, leaky: bool, records: int) -> CouplingTrace:
+def observe(coupling: tf.Tensor, leaky: bool, records: int, fan: Fan | None = None) -> CouplingTrace:
     """Statistics of couplings that sum to 1 over J, or with ``leaky`` to 1 less what goes to none of them.
 
     The outcomes of a child are its J parents, and with ``leaky`` also none of them: entropy is over all outcomes
@@ -42,14 +43,17 @@ def observe(coupling: tf.Tensor, leaky: bool, records: int) -> CouplingTrace:
 
     Args:
         coupling: [I, B, J], or any other with B second and J last.
+        fan: where couplings [I, B, J] sum to 1 over all parents in all windows of a child; not with ``leaky``.
     """
+    if fan is not None:
+        return _observe_over_windows(coupling, records, fan)
     outcomes = coupling.shape[-1] + leaky
     missing = tf.maximum(1.0 - tf.reduce_sum(coupling, axis=-1), 0.0) if leaky else None
     entropy = -tf.reduce_sum(_p_log_p(coupling), axis=-1)
     if missing is not None:
         entropy -= _p_log_p(missing)
     return CouplingTrace(
-        entropy=tf.reduce_mean(entropy) / math.log(outcomes),
+        entropy=tf.reduce_mean(entropy) / math.log(max(outcomes, 2)),  # of a single outcome it is 0
         effective_parents=tf.reduce_mean(tf.exp(entropy)),
         unassigned=tf.zeros([], coupling.dtype) if missing is None else tf.reduce_mean(missing),
         coupling_INJ=coupling[:, :records],
@@ -68,6 +72,22 @@ def merged(steps: Sequence[CouplingTrace], children: Sequence[int]) -> CouplingT
         mean([step.effective_parents for step in steps]),
         mean([step.unassigned for step in steps]),
         steps[0].coupling_INJ,
+    )
+
+
+def _observe_over_windows(coupling_IBJ: tf.Tensor, records: int, fan: Fan) -> CouplingTrace:
+    entropy_BN = -sum_over_windows(tf.reduce_sum(_p_log_p(coupling_IBJ), axis=-1), fan)
+    windows = windows_of_each_child(fan)
+    types = entropy_BN.shape[-1] // len(windows)
+    seen = [position * types + t for position, count in enumerate(windows) if count for t in range(types)]
+    outcomes = [count * coupling_IBJ.shape[-1] for count in windows if count for _ in range(types)]
+    entropy_BN = tf.gather(entropy_BN, seen, axis=1)
+    largest_N = tf.constant([math.log(max(count, 2)) for count in outcomes], entropy_BN.dtype)
+    return CouplingTrace(
+        entropy=tf.reduce_mean(entropy_BN / largest_N),
+        effective_parents=tf.reduce_mean(tf.exp(entropy_BN)),
+        unassigned=tf.zeros([], coupling_IBJ.dtype),
+        coupling_INJ=coupling_IBJ[:, :records],
     )
 
 

@@ -1,0 +1,93 @@
+"""Convolutional capsule layers: transforms are shared over positions (Hinton, Sabour, Frosst 2018, section 4).
+
+Axes: B batch, H W child grid, N positions of a grid, K kernel offsets, I children of a window = K x K x child types,
+J parent types, P/Q child/parent pose size, R iterations.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from trainer.config import RoutingConfig
+from trainer.model import residual, routing
+from trainer.model.capsules import CapsuleLayer
+from trainer.model.routing import Capsules, LayerSizes, Transform
+from trainer.model.routing.fan import Fan, cut_windows
+from trainer.model.routing.trace import RoutingTrace
+
+
+def transform_stddev(sizes: LayerSizes, *, by_length: bool) -> float:
+    """Initial values with which capsules neither die nor saturate, however many layers there are.
+
+    By length: I children of length u with uniform couplings give |s|^2 = I Q (stddev u / J)^2 in the mean. With
+    |s| = 3 u, lengths above 0.13 move towards 0.87 from layer to layer; |s| = 2 u is the least that does not end at 0,
+    as |squash(s)| = |s|^2 / (1 + |s|^2). Otherwise the mean of I votes has the size of the children's poses.
+    """
+    if by_length:
+        return 3.0 * sizes.parents / math.sqrt(sizes.children * sizes.pose)
+    return math.sqrt(sizes.children / sizes.child_pose)
+
+
+class ConvolutionalCapsules(CapsuleLayer):
+    """Children on a grid to parents on a grid: Capsules -> (Capsules, trace or None), types fastest in both.
+
+    Each parent sees the children of a window. To the routing algorithm, windows are further records: its batch is
+    B x windows. Which couplings of different windows belong to one child stands in ``Transform.fan``.
+    """
+
+    def __init__(
+        self,
+        types: int,
+        pose: int,
+        config: RoutingConfig,
+        *,
+        child_types: int,
+        fan: Fan,
+        residual: bool,
+        seed: int,
+        dtype: str,
+        name: str,
+    ) -> None:
+        children = fan.kernel**2 * child_types
+        super().__init__(types, pose, config, children=children, transforms=children, seed=seed, dtype=dtype, name=name)
+        self.fan, self.residual = fan, residual
+
+    def _transform_stddev(self, sizes: LayerSizes) -> float:
+        return transform_stddev(sizes, by_length=routing.get(self.routing.algorithm).ACTIVATED_BY_LENGTH)
+
+    def _transform(self) -> Transform:
+        return super()._transform()._replace(fan=self.fan)
+
+    def call(
+        self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
+    ) -> tuple[Capsules, RoutingTrace | None]:
+        """The trace has the couplings [R, records, windows x I, J], window by window; the rest is by capsule."""
+        windows = self.fan.windows**2
+        seen = Capsules(
+            self._windows(children.poses_BNP), self._windows(children.activations_BN[..., tf.newaxis])[..., 0]
+        )
+        parents, traced = super().call(seen, trace=trace, coupling_records=coupling_records * windows)
+        found = Capsules(
+            tf.reshape(parents.poses_BNP, [-1, windows * self.parents, self.pose]),
+            tf.reshape(parents.activations_BN, [-1, windows * self.parents]),
+        )
+        if self.residual:
+            by_length = routing.get(self.routing.algorithm).ACTIVATED_BY_LENGTH
+            found = residual.add(children, found, by_length=by_length)
+        if traced is None:
+            return found, None
+        iterations = traced.coupling_RNIJ.shape[0]
+        return found, traced._replace(
+            child_activations_BI=children.activations_BN,
+            parent_activations_BJ=found.activations_BN,
+            coupling_RNIJ=tf.reshape(traced.coupling_RNIJ, [iterations, -1, windows * self.children, self.parents]),
+        )
+
+    def _windows(self, grid_BNX: tf.Tensor) -> tf.Tensor:
+        """[B, H x W x T, X] -> [B x windows, I, X]."""
+        side, size = self.fan.side, grid_BNX.shape[-1]
+        types = grid_BNX.shape[1] // side**2
+        cut = cut_windows(tf.reshape(grid_BNX, [-1, side, side, types * size]), self.fan)
+        return tf.reshape(cut, [-1, self.children, size])
