@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 RECIPE ?=
 RUN ?=
+OUTPUT ?=
 RANKS ?= 1
 ARGS ?=
 LOGDIR ?= runs
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate export tensorboard recipes test test-unit lint format bench horovod clean
+.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench horovod clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +32,10 @@ train: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## train (RECIPE=,
 	@exec $(BIN)/capsnet launch --ranks $(RANKS) train $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
 
 evaluate: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## score the best checkpoint of RUN=DIR (default: the newest)
-	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(shell ls -1dt runs/*/ 2>/dev/null | head -n 1)) $(ARGS)
+	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))) $(ARGS)
+
+compare: $(INSTALLED) ## train routing algorithms under one budget, tabulate (RECIPE=, ARGS=), or go on with OUTPUT=DIR
+	@exec $(BIN)/capsnet compare $(RECIPE) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 export: $(INSTALLED) ## write RUN=DIR as a SavedModel to TO=DIR
 	@exec $(BIN)/capsnet export $(RUN) $(TO) $(ARGS)

@@ -16,12 +16,13 @@ setup(
         "google-cloud-storage==3.17.1",  # credentials, listing, metadata and uploads of Cloud Storage
         "google-crc32c==1.9.0",  # checksums of shards and checkpoints, in C, as Cloud Storage computes them
         "keras==3.15.1",  # layers, optimizers; pinned as the names of its variables are in checkpoints
+        "matplotlib==3.11.2",  # pictures of 'capsnet compare', which alone imports it; takes NumPy 2.0
         "numpy==2.0.2",  # the newest that TensorFlow 2.18 takes
         "pillow==13.0.0",  # images as people have them, for the library and the data tools
         "psutil==7.2.2",  # the supervisor finds and ends every process of a run
         "pydantic==2.14.3",  # the configuration: frozen, validated, errors that name the field
         "safetensors==0.8.0",  # tensors of checkpoints: a plain, documented file, read without TensorFlow
-        "scipy==1.14.1",  # reads meta.mat of the ImageNet devkit; a release that takes NumPy 2.0 and Python 3.11
+        "scipy==1.14.1",  # meta.mat of ImageNet, quantiles of t; a release that takes NumPy 2.0 and Python 3.11
         "setuptools==80.9.0",  # TensorBoard 2.18 imports pkg_resources at run time, which 81 removed
         "tensorboard==2.18.0",  # of TensorFlow 2.18
     ],

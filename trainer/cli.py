@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_data, configs
+from trainer import cli_compare, cli_data, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError
 from trainer.parsing import EXIT_CODES, Help, Parser, add, add_fields, field_values
@@ -69,6 +69,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     _add_export(commands)
     _add_recipes(commands)
     cli_data.add_data(commands)
+    cli_compare.add_compare(commands, arguments)
     _add_launch(commands)
     return parser
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 
 def command(verb: str, path: Path | str, arguments: str = "") -> str:
-    """``verb``: train, evaluate or tensorboard; ``path``: a run directory, or for tensorboard the folder of runs."""
+    """``verb``: train, evaluate, compare or tensorboard; ``path``: a run directory, the folder of a comparison, or for
+    tensorboard the folder of runs."""
     if os.environ.get("CAPSNET_FRONT") == "make":
-        name = "LOGDIR" if verb == "tensorboard" else "RUN"
+        name = {"tensorboard": "LOGDIR", "compare": "OUTPUT"}.get(verb, "RUN")
         return f"make {verb} {name}={path}" + (f' ARGS="{arguments}"' if arguments else "")
     if verb == "tensorboard":
         return f"tensorboard --logdir {path}"
-    return f"capsnet {verb} {'--run ' if verb == 'train' else ''}{path} {arguments}".rstrip()
+    option = {"train": "--run ", "compare": "--output "}.get(verb, "")
+    return f"capsnet {verb} {option}{path} {arguments}".rstrip()

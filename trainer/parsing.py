@@ -51,11 +51,12 @@ def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help
     return parser
 
 
-def add_fields(parser: Parser, recipe: str) -> None:
-    """The fields of the configuration as options, with the defaults of a recipe."""
-    parser.add_argument_group(
-        "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
-    )
+def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
+    """The fields of the configuration as options, with the defaults of a recipe; ``listed``: in the help."""
+    if listed:
+        parser.add_argument_group(
+            "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
+        )
     groups: dict[str, Any] = {}
     defaults = configs.load(recipe)
     for path, field in configuration.leaves():
@@ -71,7 +72,9 @@ def add_fields(parser: Parser, recipe: str) -> None:
             dest=f"field:{path}",
             default=None,
             metavar=_kind(field.annotation, default),
-            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%"),
+            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%")
+            if listed
+            else argparse.SUPPRESS,
             **({"nargs": "?", "const": "true"} if is_switch else {}),
         )
 

@@ -57,7 +57,7 @@ def make(command: Command, ranks: int, say: Callable[[str], None]) -> Plan:
     if existing is not None and existing.exists:
         return _resume(command, existing, ranks, say)
     config = _new_config(command)
-    _check(config, ranks)
+    check(config, ranks)
     weights = None
     if command.weights_from is not None:
         if not RunDirectory(command.weights_from).exists:
@@ -97,7 +97,7 @@ def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable
             f"{directory.path}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
             "without --run, or insist with --allow-changes"
         )
-    index = _check(config, ranks)
+    index = check(config, ranks)
     directory.lock()
     for path, old, new, _neutral in changes:
         say(f"changed since the run began: {path} ({old} -> {new})")
@@ -127,7 +127,7 @@ def _check_shapes_kept(stored: RunConfig, config: RunConfig, found: Checkpoint |
         )
 
 
-def _check(config: RunConfig, ranks: int) -> Index:
+def check(config: RunConfig, ranks: int) -> Index:
     """What can be known before TensorFlow starts: ranks, sizes of the network, the data set, which is returned."""
     lanes, batch = config.data.lanes, config.train.global_batch_size
     if lanes % ranks:

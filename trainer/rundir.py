@@ -24,6 +24,7 @@ from trainer.config import RunConfig
 from trainer.errors import CheckpointError, ConfigError, InterruptedRun
 from trainer.storage import atomic_write
 
+LOCK = ".lock"
 LOCK_PATIENCE_SECONDS = 5.0
 """The ranks of a run that was killed notice it within about a second; a resume waits for them."""
 
@@ -42,40 +43,15 @@ class RunDirectory:
         return self.config.exists()
 
     def lock(self) -> None:
-        """Makes this process the only writer until it ends; the kernel releases the lock however it ends.
-
-        Raises:
-            CheckpointError: another process has it.
-            ConfigError: the folder cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be written ({error.strerror}); choose another with --run") from None
-        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = os.read(self._lock, 32).decode().strip() or "unknown"
-                    raise CheckpointError(
-                        f"{self.path}: in use by another process (pid {holder}); wait for it, stop it, or choose "
-                        "another folder with --run"
-                    ) from None
-                time.sleep(0.1)
-        with _told_plainly(self.path):
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        """Makes this process the only writer until it ends; see ``hold``."""
+        self._lock = hold(self.path, "--run")
         for half in self.path.glob(".*.tmp"):  # of a process that was killed
             half.unlink()
 
     def discard_if_unused(self) -> None:
         """Removes a folder in which no run has begun."""
         if self._lock is not None and not self.exists and not self.checkpoints.exists():
-            for path in (self.path / ".lock", self.log):
+            for path in (self.path / LOCK, self.log):
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it holds files of somebody else
                 self.path.rmdir()
@@ -83,7 +59,7 @@ class RunDirectory:
     def write_config(self, config: RunConfig) -> None:
         content = configuration.dump(config).encode()
         if not self.exists or self.config.read_bytes() != content:
-            with _told_plainly(self.config):
+            with told_plainly(self.config):
                 atomic_write(self.config, content)
 
     def take_back_metrics(self, step: int, evaluated_step: int) -> None:
@@ -91,12 +67,49 @@ class RunDirectory:
         if not self.metrics.exists():
             return
         lines = self.metrics.read_bytes().splitlines(keepends=True)
-        with _told_plainly(self.metrics):
+        with told_plainly(self.metrics):
             atomic_write(self.metrics, b"".join(line for line in lines if _is_kept(line, step, evaluated_step)))
 
 
+def hold(path: Path, option: str) -> int:
+    """Makes a folder, and this process its only writer until it ends; the kernel releases the lock however it ends.
+
+    Args:
+        option: with which another folder is chosen.
+
+    Returns:
+        The open lock file.
+
+    Raises:
+        CheckpointError: another process has it.
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); choose another with {option}") from None
+    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                holder = os.read(lock, 32).decode().strip() or "unknown"
+                raise CheckpointError(
+                    f"{path}: in use by another process (pid {holder}); wait for it, stop it, or choose another "
+                    f"folder with {option}"
+                ) from None
+            time.sleep(0.1)
+    with told_plainly(path):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
 @contextlib.contextmanager
-def _told_plainly(path: Path) -> Iterator[None]:
+def told_plainly(path: Path) -> Iterator[None]:
     """A full or read-only disk in one line; what was there before is whole."""
     try:
         yield

@@ -47,6 +47,14 @@ CASES = {
     "head alone": (["train", "--new-head"], "--weights-from"),
     "command": (["trian"], "invalid choice: 'trian'"),
     "ranks": (["launch", "--ranks", "0", "train"], "--ranks 0: give 1 or more"),
+    "arm": (["compare", "--routing", "dynamc"], "unknown arm dynamc (did you mean dynamic?)"),
+    "arm's field": (["compare", "--routing", "x:model.routing.iteration=2"], "did you mean model.routing.iterations?"),
+    "arm's value": (["compare", "--routing", "x:model.routing.iterations=0"], "arm x: model.routing.iterations: "),
+    "arm's data": (["compare", "--routing", "dynamic,sabour2017_cifar10"], "arm sabour2017_cifar10: data set"),
+    "field for all arms": (["compare", "--model.routing.iteration", "2"], "did you mean model.routing.iterations?"),
+    "recipe of arms": (["compare", "quik"], "unknown recipe quik (did you mean quick?)"),
+    "seeds": (["compare", "--seeds", "0"], "--seeds 0: give 1 or more"),
+    "not a comparison": (["compare", "--output", "."], "neither empty nor a comparison"),
     "accumulate": (["train", "--train.accumulate", "7"], "not a multiple of train.accumulate 7"),
 }
 
@@ -54,6 +62,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_before_tensorflow(tmp_path: Path, case: str) -> None:
     arguments, expected = CASES[case]
+    (tmp_path / "a file").touch()
     done = capsnet(*arguments, cwd=tmp_path)
     said, imported = split(done)
     assert done.returncode == 2
@@ -108,7 +117,7 @@ def test_a_file_in_place_of_the_run_directory(tmp_path: Path) -> None:
 
 
 def test_help_is_quick_because_tensorflow_is_not_imported(tmp_path: Path) -> None:
-    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["launch", "--help"], []):
+    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["launch", "--help"], ["compare", "--help"], []):
         done = capsnet(*arguments, cwd=tmp_path)
         assert done.returncode == 0
         assert not split(done)[1]

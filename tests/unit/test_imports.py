@@ -20,9 +20,9 @@ ORDER = [
     {"plan", "journal", "meter"},
     {"loop"},
     {"library", "bench", "rank"},
-    {"export"},
+    {"export", "compare"},
     {"parsing"},
-    {"cli_data"},
+    {"cli_data", "cli_compare"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -39,6 +39,8 @@ WITHOUT_TENSORFLOW = {
     "hints",
     "parsing",
     "cli_data",
+    "compare",
+    "cli_compare",
 }
 ONLY_IMPORTER = {
     "horovod": {"distributed"},
@@ -46,6 +48,7 @@ ONLY_IMPORTER = {
     "google.cloud": {"storage"},
     "google.auth": {"storage"},
     "requests": {"storage"},
+    "matplotlib": {"compare"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -1,0 +1,177 @@
+"""``capsnet compare`` as a person would use it: small networks on the embedded data, stopped, gone on with, grown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from tests.integration.harness import SMALL, STEPS, last_step, leftovers, records
+
+FIELDS = {name: value for name, value in SMALL.items() if not name.startswith("watchdog")}
+ARMS = "dynamic,uniform,wild:optimizer.learning_rate=1e30"
+
+
+def words(output: Path, *arguments: str, fields: dict[str, str] | None = None) -> list[str]:
+    given = {**FIELDS, **(fields or {})}
+    typed = [f"--{name}={value}" for name, value in given.items()]
+    return [sys.executable, "-m", "trainer", "compare", "sabour2017", "--output", str(output), *arguments, *typed]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str], within: float = 300.0) -> tuple[int, str]:
+    try:
+        said, _ = process.communicate(timeout=within)
+    except subprocess.TimeoutExpired:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        raise AssertionError(f"still running after {within:g} s") from None
+    return process.returncode, said
+
+
+def compare(command: list[str]) -> tuple[int, str]:
+    return finish(start(command))
+
+
+def wait_for(process: subprocess.Popen[str], condition: Any, within: float = 120.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.02)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return tree
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {run["run"]: run["state"] for run in results(folder)["runs"]}
+
+
+def made_at(folder: Path) -> dict[str, int]:
+    """When each run was last written to."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/metrics.jsonl")}
+
+
+def test_arms_are_trained_scored_tabulated_and_drawn_and_the_comparison_grows(tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    code, said = compare(words(folder, "--routing", ARMS, "--seeds", "1"))
+    assert code == 0, said
+    assert states(folder) == {"dynamic-seed0": "done", "uniform-seed0": "done", "wild-seed0": "diverged"}
+    found = {arm["name"]: arm for arm in results(folder)["arms"]}
+    for name in ("dynamic", "uniform"):
+        run = folder / "runs" / f"{name}-seed0"
+        test = records(run, "test")[-1]
+        assert test["step"] == STEPS
+        assert found[name]["scores"]["test"]["mean"] == test["accuracy"]
+        assert found[name]["scores"]["test"]["kind"] == "wilson"
+        assert found[name]["scores"]["affine"]["mean"] < test["accuracy"]
+        assert found[name]["peak_memory_mib"] > 100
+        assert list(run.glob("events.out.*"))
+    assert (found["dynamic"]["speed_ratio"], found["wild"]["scores"]) == (1.0, {})
+    assert found["dynamic"]["parameters"] == found["uniform"]["parameters"]
+    table = said[said.index("\narm ") :]
+    assert "diverged" in table
+    assert "wild: optimizer.learning_rate 1e+30 (recipe: 0.001)" in table
+    assert max(map(len, table.splitlines())) <= 80 + len(str(folder))  # the last line names the folder
+    assert f"tensorboard --logdir {folder / 'runs'}" in said
+    for name in ("accuracy.png", "cost.png"):
+        with Image.open(folder / name) as image:
+            assert image.format == "PNG"
+    assert len(list(csv.DictReader((folder / "results.csv").open()))) == 3
+    assert (folder / "table.md").read_text().startswith("# Comparison of sabour2017")
+
+    before = made_at(folder)
+    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder), "--overlap"])
+    assert code == 0, said
+    assert before.items() <= made_at(folder).items(), "what was done was done again"
+    assert states(folder)["dynamic-seed0-overlap"] == "done"
+    assert states(folder)["wild-seed0-overlap"] == "diverged"
+    config = json.loads((folder / "runs" / "dynamic-seed0-overlap" / "config.json").read_text())
+    assert (config["data"]["overlap"]["enabled"], config["model"]["image_size"]) == (True, 36)
+    with Image.open(folder / "scenes.png") as image:
+        assert image.format == "PNG"
+
+    code, said = compare(words(folder, "--dry-run", "--routing", "first", "--seeds", "2"))
+    assert code == 0
+    assert "10 of 16 runs to do, about " in said
+    assert not (folder / "runs" / "first-seed0").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "comparison"
+    command = words(folder, "--routing", "dynamic,uniform", "--seeds", "1", fields={"checkpoint.every_steps": "4"})
+    process = start(command)
+    second = folder / "runs" / "uniform-seed0"
+    wait_for(process, lambda: last_step(second) >= 8)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
+    code, said = finish(process)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive, "runs go on without their comparison"
+    stopped_at = last_step(second)
+    assert 8 <= stopped_at < STEPS, "the run was not stopped"
+    if number != signal.SIGKILL:
+        assert code == 75, said
+        assert f"stopped with 1 of 2 runs done; to go on: capsnet compare --output {folder}" in said
+        assert states(folder) == {"dynamic-seed0": "done", "uniform-seed0": "begun"}
+    first = made_at(folder)["dynamic-seed0"]
+
+    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
+    assert code == 0, said
+    assert states(folder) == {"dynamic-seed0": "done", "uniform-seed0": "done"}
+    assert made_at(folder)["dynamic-seed0"] == first
+    assert [record["step"] for record in records(second)] == list(range(1, STEPS + 1))
+    assert "resumed from" in (second / "log.txt").read_text()
+    assert not leftovers(folder)
+
+
+def test_a_run_that_dies_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    process = start(words(folder, "--routing", "dynamic,uniform", "--seeds", "1"))
+    wait_for(process, lambda: last_step(folder / "runs" / "dynamic-seed0") >= 4)
+    ranks = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if child.cmdline()[1:4] == ["-m", "trainer", "train"]
+    ]
+    assert len(ranks) == 1
+    ranks[0].kill()  # as by the kernel, out of memory
+    code, said = finish(process)
+    assert code == 1, said
+    assert states(folder) == {"dynamic-seed0": "failed", "uniform-seed0": "done"}
+    assert "ended without a word" in said
+    assert "1 of 2 runs failed (dynamic-seed0)" in said
+    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
+    assert code == 0, said
+    assert set(states(folder).values()) == {"done"}
+
+
+def test_two_comparisons_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    process = start(words(folder, "--routing", "dynamic", "--seeds", "1", fields={"train.epochs": "20"}))
+    wait_for(process, lambda: (folder / "runs").exists())
+    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
+    os.kill(process.pid, signal.SIGTERM)
+    assert code == 2, said
+    assert f"in use by another process (pid {process.pid})" in said
+    assert finish(process)[0] == 75
