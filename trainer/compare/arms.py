@@ -34,8 +34,11 @@ KEPT = {"checkpoint.keep_last": "1"}
 
 CONTROLS: dict[str, dict[str, str]] = {
     "first": {"model.routing.iterations": "1"},
+    "conv_parameters": {"model.head.kind": "conv_parameters"},
+    "conv_multiply_adds": {"model.head.kind": "conv_multiply_adds"},
 }
-"""Arms that are no algorithms. ``first``: of the recipe's algorithm the first iteration only."""
+"""Arms that are no algorithms. ``first``: of the recipe's algorithm the first iteration only; the others: a convolution
+in place of capsules, with as many parameters, or multiply-adds."""
 
 
 @dataclass(frozen=True)
