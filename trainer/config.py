@@ -72,8 +72,11 @@ class PrimaryConfig(Section):
     grouped: bool = Field(
         False, description="each number of a pose comes from one channel of the stem, which has types x pose channels"
     )
-    nonlinearity: Literal["squash", "squash_exponential", "layer_norm"] = Field(
+    nonlinearity: Literal["squash", "squash_exponential", "layer_norm", "none"] = Field(
         "squash", description="of poses: squash (Sabour et al. 2017), 1 - 1/e^|s| (Mazzia et al. 2021), or layer_norm"
+    )
+    activation: Literal["length", "sigmoid"] = Field(
+        "length", description="of a capsule: the length of its pose, or the sigmoid of a convolution of its own"
     )
 
 

@@ -26,28 +26,42 @@ TRANSFORM_STDDEV = 0.1  # of the authors' code; for hundreds of parents see init
 class PrimaryCapsules(keras.layers.Layer):
     """The first capsules: a convolution whose channels are cut into poses (Sabour et al. 2017, section 4).
 
-    [B, H, W, C] -> I capsules of pose size P in at least float32, their lengths the activations;
-    I = height x width x types, types fastest.
+    [B, H, W, C] -> I capsules of pose size P in at least float32, I = height x width x types, types fastest. Their
+    activations are lengths, or made by a convolution of their own (Hinton, Sabour, Frosst 2018, section 4).
     """
 
     def __init__(self, config: PrimaryConfig, *, seed: int, dtype: str, name: str = "primary") -> None:
         super().__init__(name=name, dtype=dtype)
         self.pose = config.pose
-        options = {"strides": config.stride, "padding": config.padding, "dtype": dtype, "name": "conv"}
+        shared = {"strides": config.stride, "padding": config.padding, "dtype": dtype}
         initializer = glorot(seed, f"{name}/conv")
         self.conv: keras.layers.Layer
         if config.grouped:
-            self.conv = Depthwise(config.kernel, depthwise_initializer=initializer, **options)
+            self.conv = Depthwise(config.kernel, depthwise_initializer=initializer, name="conv", **shared)
         else:
             self.conv = keras.layers.Conv2D(
-                config.types * config.pose, config.kernel, kernel_initializer=initializer, **options
+                config.types * config.pose, config.kernel, kernel_initializer=initializer, name="conv", **shared
             )
-        self.nonlinearity = {"squash": squash, "squash_exponential": squash_exponential, "layer_norm": self._norm}[
-            config.nonlinearity
-        ]
+        self.activation_conv = None
+        if config.activation == "sigmoid":
+            self.activation_conv = keras.layers.Conv2D(
+                config.types,
+                config.kernel,
+                kernel_initializer=glorot(seed, f"{name}/activation_conv"),
+                name="activation_conv",
+                **shared,
+            )
+        self.nonlinearity = {
+            "squash": squash,
+            "squash_exponential": squash_exponential,
+            "layer_norm": self._norm,
+            "none": at_least_float32,
+        }[config.nonlinearity]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.conv.build(input_shape)
+        if self.activation_conv is not None:
+            self.activation_conv.build(input_shape)
         if self.nonlinearity == self._norm:
             self.gain = self.add_weight(name="gain", shape=(self.pose,), initializer="ones", autocast=False)
             self.shift = self.add_weight(name="shift", shape=(self.pose,), initializer="zeros", autocast=False)
@@ -57,7 +71,10 @@ class PrimaryCapsules(keras.layers.Layer):
         _, height, width, channels = grid_BHWC.shape
         poses_BIP = tf.reshape(grid_BHWC, [-1, height * width * channels // self.pose, self.pose])
         poses_BIP = self.nonlinearity(poses_BIP)
-        return Capsules(poses_BIP, lengths(poses_BIP))
+        if self.activation_conv is None:
+            return Capsules(poses_BIP, lengths(poses_BIP))
+        activations_BHWT = tf.sigmoid(at_least_float32(self.activation_conv(features_BHWC)))
+        return Capsules(poses_BIP, tf.reshape(activations_BHWT, [-1, poses_BIP.shape[1]]))
 
     def _norm(self, poses_BIP: tf.Tensor) -> tf.Tensor:
         """Tsai et al. 2020, section 4; the same gain and shift for all capsules."""

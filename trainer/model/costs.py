@@ -89,13 +89,10 @@ def _control(config: ModelConfig, width: int) -> Cost:
 
 def _with_capsules(config: ModelConfig) -> Costs:
     sizes = shapes(config)
-    primary, channels = config.primary, 1 if config.primary.grouped else config.stem.channels[-1]
     head = LayerSizes(sizes.children, sizes.transforms, config.classes, sizes.child_pose, config.head.pose)
     return Costs(
         stem=Cost(sizes.stem_parameters, _stem(config, sizes)),
-        primary=Cost(
-            sizes.primary_parameters, conv(sizes.primary_side, primary.kernel, channels, primary.types * primary.pose)
-        ),
+        primary=Cost(sizes.primary_parameters, _primary(config, sizes)),
         layers=Cost(
             sizes.layers_parameters,
             sum(layer.side**2 * products.multiply_adds(config.routing, layer.sizes) for layer in sizes.layers),
@@ -133,6 +130,12 @@ def _head(config: ModelConfig, sizes: LayerSizes) -> int:
         return products.multiply_adds(config.routing, sizes)
     projection = sizes.children * sizes.child_pose * rank
     return projection + products.multiply_adds(config.routing, projected(sizes, rank))
+
+
+def _primary(config: ModelConfig, sizes: Shapes) -> int:
+    primary, side, channels = config.primary, sizes.primary_side, config.stem.channels[-1]
+    count = conv(side, primary.kernel, 1 if primary.grouped else channels, primary.types * primary.pose)
+    return count + (conv(side, primary.kernel, channels, primary.types) if primary.activation == "sigmoid" else 0)
 
 
 def _decoder(config: ModelConfig) -> int:

@@ -161,7 +161,8 @@ def projects(inputs: int, outputs: int, stride: int) -> bool:
 def _primary_parameters(primary: PrimaryConfig, inputs: int) -> int:
     outputs = primary.types * primary.pose
     gain_and_shift = 2 * primary.pose if primary.nonlinearity == "layer_norm" else 0
-    return _conv(primary.kernel, 1 if primary.grouped else inputs, outputs) + gain_and_shift
+    activation = _conv(primary.kernel, inputs, primary.types) if primary.activation == "sigmoid" else 0
+    return _conv(primary.kernel, 1 if primary.grouped else inputs, outputs) + gain_and_shift + activation
 
 
 def _head_parameters(config: ModelConfig, sizes: LayerSizes) -> int:

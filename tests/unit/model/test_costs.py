@@ -56,6 +56,15 @@ def test_low_rank_by_hand() -> None:
     assert found == Cost(3 * 4 * 2 + 2 * 3 * 7, children * 4 * 2 + votes + 5 * children * 3 * 7)
 
 
+@pytest.mark.parametrize(("grouped", "terms"), [(False, 16 * 9 * 16), (True, 16 * 9)])
+def test_primary_capsules_with_activations_by_hand(grouped: bool, terms: int) -> None:
+    primary = {"types": 4, "pose": 4, "kernel": 3, "stride": 1, "grouped": grouped, "activation": "sigmoid"}
+    found = costs(ModelConfig.model_validate(SMALL | {"primary": primary})).primary
+    activation = 9 * 16 * 4
+    positions = 2 * 2  # 12 pixels, 10 and 4 after the stem
+    assert found == Cost(terms + 16 + activation + 4, positions * (terms + activation))
+
+
 @pytest.mark.parametrize("stem", STEMS, ids=range(len(STEMS)))
 def test_agrees_with_the_profiler(stem: dict) -> None:
     """TensorFlow's count of floating point operations is two for each multiply-add, and leaves routing to itself."""

@@ -106,6 +106,19 @@ def test_normalised_poses() -> None:
     np.testing.assert_allclose(layer(features_BHWC).poses_BNP, np.reshape(expected_XP, (B, 12, 4)), rtol=EXACT)
 
 
+def test_activations_of_their_own() -> None:
+    config = PrimaryConfig(types=3, pose=2, kernel=3, stride=2, nonlinearity="none", activation="sigmoid")
+    layer = PrimaryCapsules(config, seed=0, dtype="float64")
+    layer.build((None, SIDE, SIDE, C))
+    features_BHWC = tf.constant(features())
+    capsules = layer(features_BHWC)
+    np.testing.assert_array_equal(capsules.poses_BNP, tf.reshape(layer.conv(features_BHWC), [B, 12, 2]))
+    logits_BN = layer.activation_conv(features_BHWC).numpy().reshape(B, 12)  # types fastest, as the poses'
+    np.testing.assert_allclose(capsules.activations_BN, 1.0 / (1.0 + np.exp(-logits_BN)), rtol=EXACT)
+    kernels = [v.numpy().ravel()[:8] for v in layer.variables if v.path.endswith("kernel")]
+    assert len(np.unique(np.concatenate(kernels))) == 16  # draws of their own
+
+
 def test_stem_with_a_kernel_for_each_convolution_and_normalisation_last() -> None:
     config = StemConfig(channels=(4, 8), kernels=(3, 2), strides=(1, 2), norm="group_last", norm_groups=2)
     layer = stem(config, seed=0, dtype="float32")

@@ -32,6 +32,10 @@ CONFIGS = [
         "stem": {"channels": [8], "kernel": 3, "strides": [2]},
         "primary": {"types": 4, "pose": 2, "kernel": 3, "stride": 2, "grouped": True, "nonlinearity": "layer_norm"},
     },
+    {
+        "stem": {"channels": [8], "kernel": 3, "strides": [2]},
+        "primary": {"types": 3, "pose": 2, "kernel": 3, "stride": 2, "activation": "sigmoid", "nonlinearity": "none"},
+    },
     *({"stem": {"channels": [4], "kernel": 3, "strides": [2]}, "routing": {"algorithm": a}} for a in routing.names()),
     {
         "stem": {"channels": [4], "kernel": 3, "strides": [2]},
