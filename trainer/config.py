@@ -343,8 +343,8 @@ class RunConfig(Section):
         overlap = self.data.overlap
         if not overlap.enabled:
             return self
-        if self.loss.kind != "margin":
-            raise ValueError(f"data.overlap.enabled: two classes at once need loss.kind margin, not {self.loss.kind}")
+        if self.loss.kind == "spread":
+            raise ValueError("data.overlap.enabled: loss.kind spread knows one class only; take margin")
         if self.data.augment.shift:
             raise ValueError("data.overlap.enabled: data.overlap.shift shifts the images; set data.augment.shift to 0")
         if self.data.affine.enabled:

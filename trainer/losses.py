@@ -86,15 +86,23 @@ def spread(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> t
 
 
 def cross_entropy(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
-    """-ln softmax(scale a)_t."""
-    return tf.nn.softmax_cross_entropy_with_logits(labels=present_BJ, logits=config.scale * scores_BJ)
+    """-ln softmax(scale a)_t; of several classes the mean."""
+    return tf.nn.softmax_cross_entropy_with_logits(labels=_shares(present_BJ), logits=config.scale * scores_BJ)
 
 
 def nll(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
-    """-ln (a_t / sum_j a_j), for scores that are probabilities, as those of self-routing (Hahn et al. 2019)."""
+    """-ln (a_t / sum_j a_j), for scores that are probabilities, as those of self-routing (Hahn et al. 2019).
+
+    Of several classes the mean.
+    """
     scores_BJ = tf.maximum(scores_BJ, SMALLEST_SCORE)
-    target_B = tf.reduce_sum(present_BJ * scores_BJ, axis=-1)
-    return tf.math.log(tf.reduce_sum(scores_BJ, axis=-1)) - tf.math.log(target_B)
+    target_B = tf.reduce_sum(_shares(present_BJ) * tf.math.log(scores_BJ), axis=-1)
+    return tf.math.log(tf.reduce_sum(scores_BJ, axis=-1)) - target_B
+
+
+def _shares(present_BJ: tf.Tensor) -> tf.Tensor:
+    """A record's classes as a distribution."""
+    return present_BJ / tf.reduce_sum(present_BJ, axis=-1, keepdims=True)
 
 
 def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.Tensor:

@@ -77,6 +77,19 @@ def test_gradients_of_class_losses(kind: str) -> None:
         assert float(found_BJ[n, j]) == pytest.approx(expected, rel=1e-7, abs=DIFFERENCE)
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "nll"])
+def test_of_two_classes_the_mean_is_taken(kind: str) -> None:
+    config = LossConfig(kind=kind)
+    outputs, images_BHWC, labels_B = example()
+    labels_B2 = np.stack([labels_B, (labels_B + 2) % J], axis=1)
+    found_B = losses.loss_terms(config, outputs, images_BHWC, labels_B2)[kind]
+    expected_B = [
+        np.mean([ORACLES[kind](config, scores_J, label) for label in labels_2])
+        for scores_J, labels_2 in zip(outputs.class_scores_BJ.numpy(), labels_B2, strict=True)
+    ]
+    np.testing.assert_allclose(found_B, expected_B, rtol=EXACT)
+
+
 def test_nll_is_finite_for_a_score_of_zero() -> None:
     scores_BJ = tf.constant([[0.0, 1.0], [0.0, 0.0]])
     with tf.GradientTape() as tape:

@@ -160,7 +160,7 @@ def base_of(recipe: str, fields: Mapping[str, str]) -> RunConfig:
 
 def scenes_of(config: RunConfig) -> dict[str, Any]:
     """What crowded scenes need: room for the shifts, no other shift, and a loss that knows two classes at once."""
-    loss = {} if config.loss.kind == "margin" else {"loss.kind": "margin"}
+    loss = {"loss.kind": "margin"} if config.loss.kind == "spread" else {}
     return {
         "data.overlap.enabled": True,
         "model.image_size": config.model.image_size + 2 * config.data.overlap.shift,

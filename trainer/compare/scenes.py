@@ -41,6 +41,7 @@ class Decoded:
 
 def decode(run: Path) -> Decoded:
     """Runs the network of a finished run on scenes; imports TensorFlow."""
+    from trainer import distributed, runtime
     from trainer.data import index as data_index
     from trainer.data import pipeline
     from trainer.library import network_of
@@ -48,6 +49,7 @@ def decode(run: Path) -> Decoded:
 
     found = checkpoint.choose(RunDirectory(run).checkpoints, "last", lambda _: None)
     config = configuration.validated(json.loads(found.config), str(found.path))
+    runtime.set_up(config, distributed.placed())
     index = data_index.load_index(config.data.uri, config.storage)
     net = network_of(config, found)
     with pipeline.test_batches(config, index, 0, 1) as batches:

@@ -103,8 +103,8 @@ def notes(comparison: Comparison, arms: Sequence[Arm], test_records: int, steps:
         "Accuracy of the last step, not of the best. affine: the same network on the test set as 'capsnet evaluate "
         "RUN --affine' transforms it."
         + (
-            " overlap: a network of its own, trained and tested on scenes of two things, with the margin loss; both "
-            "must be found."
+            " overlap: a network of its own, trained and tested on scenes of two things, both must be found; where the "
+            "loss is spread, with the margin loss."
             if comparison.overlap
             else ""
         )

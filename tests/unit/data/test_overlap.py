@@ -290,8 +290,7 @@ def test_a_split_sorted_by_class_is_an_error(small_set: MakeSet) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"loss.kind": "spread"}, "need loss.kind margin, not spread"),
-        ({"loss.kind": "cross_entropy"}, "need loss.kind margin"),
+        ({"loss.kind": "spread"}, "loss.kind spread knows one class only"),
         ({"data.augment.shift": 1}, "set data.augment.shift to 0"),
         ({"data.affine.rotation": 10}, "set one of the two"),
         ({"data.overlap.shift": CANVAS // 2}, "leaves no image between"),
