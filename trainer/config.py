@@ -118,6 +118,9 @@ class RoutingConfig(Section):
     temperature: float = Field(
         1.0, gt=0, description="routing logits are divided by it before the softmax (dynamic); above 1: more uniform"
     )
+    concurrent: bool = Field(
+        False, description="capsule layers iterate together and not one after the other (inverted)"
+    )
     implementation: Literal["auto", "stored", "streamed"] = neutral(
         "auto",
         description="all votes in memory, or made again block by block wherever they are needed; auto goes by sizes",
@@ -162,6 +165,12 @@ class ModelConfig(Section):
     routing: RoutingConfig = RoutingConfig()
     head: HeadConfig = HeadConfig()
     decoder: DecoderConfig = DecoderConfig()
+
+    @model_validator(mode="after")
+    def _concurrent_layers_have_no_residual(self) -> Self:
+        if self.routing.concurrent and self.layers.residual:
+            raise ValueError("routing.concurrent and layers.residual exclude each other: set one of them to false")
+        return self
 
 
 class LossConfig(Section):

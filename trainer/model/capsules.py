@@ -129,6 +129,7 @@ class CapsuleLayer(keras.layers.Layer):
         )
         self.rank, self.initial_scale = rank, initial_scale
         self.seed = seed
+        self._convert_input_args = False  # Keras would round activations to half precision
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = LayerSizes(self.children, self.transforms, self.parents, int(input_shape[-1] or 0), self.pose)
@@ -167,19 +168,29 @@ class CapsuleLayer(keras.layers.Layer):
         return Transform((tf.convert_to_tensor(self.transform_TPJQ),))
 
     def call(
-        self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
+        self,
+        children: Capsules,
+        *,
+        trace: bool = False,
+        coupling_records: int = 0,
+        start: Capsules | None = None,
+        iterations: int | None = None,
     ) -> tuple[Capsules, RoutingTrace | None]:
+        """``start`` are parents to begin with, where the algorithm can; ``iterations`` replaces the configuration's."""
         poses_BIP = tf.cast(children.poses_BNP, self.compute_dtype)
         if self.projection_TPK is not None:
             poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
-        return routing.get(self.routing.algorithm).route(
+        config = self.routing if iterations is None else self.routing.model_copy(update={"iterations": iterations})
+        found: tuple[Capsules, RoutingTrace | None] = routing.get(config.algorithm).route(
             Capsules(poses_BIP, children.activations_BN),
             self._transform(),
             {name: tf.convert_to_tensor(weight) for name, weight in self.extra.items()},
-            self.routing,
+            config,
             trace=trace,
             coupling_records=coupling_records,
+            **({} if start is None else {"start_BJQ": start.poses_BNP}),
         )
+        return found
 
 
 def project(poses_BIP: tf.Tensor, projection_TPK: tf.Tensor) -> tf.Tensor:

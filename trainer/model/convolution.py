@@ -61,14 +61,24 @@ class ConvolutionalCapsules(CapsuleLayer):
         return super()._transform()._replace(fan=self.fan)
 
     def call(
-        self, children: Capsules, *, trace: bool = False, coupling_records: int = 0
+        self,
+        children: Capsules,
+        *,
+        trace: bool = False,
+        coupling_records: int = 0,
+        start: Capsules | None = None,
+        iterations: int | None = None,
     ) -> tuple[Capsules, RoutingTrace | None]:
         """The trace has the couplings [R, records, windows x I, J], window by window; the rest is by capsule."""
         windows = self.fan.windows**2
         seen = Capsules(
             self._windows(children.poses_BNP), self._windows(children.activations_BN[..., tf.newaxis])[..., 0]
         )
-        parents, traced = super().call(seen, trace=trace, coupling_records=coupling_records * windows)
+        if start is not None:
+            start = start._replace(poses_BNP=tf.reshape(start.poses_BNP, [-1, self.parents, self.pose]))
+        parents, traced = super().call(
+            seen, trace=trace, coupling_records=coupling_records * windows, start=start, iterations=iterations
+        )
         found = Capsules(
             tf.reshape(parents.poses_BNP, [-1, windows * self.parents, self.pose]),
             tf.reshape(parents.activations_BN, [-1, windows * self.parents]),

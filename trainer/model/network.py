@@ -14,11 +14,13 @@ import keras
 import tensorflow as tf
 
 from trainer.config import ModelConfig, Precision
+from trainer.model import concurrent
 from trainer.model.capsules import CapsuleLayer, PrimaryCapsules
 from trainer.model.control import ConvolutionalHead
 from trainer.model.convolution import ConvolutionalCapsules
 from trainer.model.decoder import Decoder
 from trainer.model.initial import policy
+from trainer.model.routing import Capsules
 from trainer.model.routing.fan import Fan
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import shapes
@@ -111,21 +113,33 @@ class CapsNet(keras.Model):
         objects: int = 1,
     ) -> Outputs:
         features_BHWC = self.stem(tf.cast(images_BHWC, self.compute_dtype))
-        traces: dict[str, RoutingTrace] = {}
         if self.control is not None:
             capsules = self.control(features_BHWC)
+            traces: dict[str, RoutingTrace] = {}
         else:
-            capsules = self.primary(features_BHWC)
-            for layer in [*self.capsule_layers, self.class_capsules]:
-                capsules, routed = layer(capsules, trace=trace, coupling_records=coupling_records)
-                if routed is not None:
-                    traces[layer.name] = routed
+            capsules, traces = self._route(self.primary(features_BHWC), trace, coupling_records)
         poses_BJQ, class_scores_BJ = capsules
         reconstruction_BHWC = None
         if self.decoder is not None:
             class_B = longest(class_scores_BJ, objects) if labels_B is None else labels_B
             reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
         return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
+
+    def _route(
+        self, capsules: Capsules, trace: bool, coupling_records: int
+    ) -> tuple[Capsules, dict[str, RoutingTrace]]:
+        """Class capsules from primary ones."""
+        layers, routing = [*self.capsule_layers, self.class_capsules], self.class_capsules.routing
+        if routing.algorithm == "inverted" and routing.concurrent:
+            return concurrent.route(
+                layers, capsules, routing.iterations, trace=trace, coupling_records=coupling_records
+            )
+        traces: dict[str, RoutingTrace] = {}
+        for layer in layers:
+            capsules, routed = layer(capsules, trace=trace, coupling_records=coupling_records)
+            if routed is not None:
+                traces[layer.name] = routed
+        return capsules, traces
 
 
 def longest(class_scores_BJ: tf.Tensor, objects: int) -> tf.Tensor:

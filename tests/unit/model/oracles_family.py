@@ -54,6 +54,34 @@ def layer_norm(x_Q: Array, gain_Q: Array, shift_Q: Array, epsilon: float = 1e-5)
     return gain_Q * (x_Q - mean) / np.sqrt(variance + epsilon) + shift_Q
 
 
+def inverted_iteration(
+    poses_IP: Array,
+    parents_JQ: Array,
+    transform_TPJQ: Array,
+    gain_Q: Array,
+    shift_Q: Array,
+    *,
+    leaky: bool = False,
+    bias_JQ: Array | None = None,
+    coupling_IJ: Array | None = None,
+) -> tuple[Array, Array]:
+    """Tsai et al. 2020, procedure 1, of one record: new parents and couplings, which may also be given."""
+    children, (parents, pose) = len(poses_IP), parents_JQ.shape
+    v = votes(poses_IP, transform_TPJQ)  # line 2
+    if coupling_IJ is None:
+        coupling_IJ = np.zeros((children, parents))
+        for i in range(children):
+            a = [float(parents_JQ[j] @ v[i][j]) for j in range(parents)]  # line 3
+            coupling_IJ[i] = shares(a, leaky)  # line 4
+    new_JQ = np.zeros((parents, pose))
+    for j in range(parents):
+        p = np.zeros(pose) if bias_JQ is None else bias_JQ[j].copy()
+        for i in range(children):  # line 5
+            p = p + coupling_IJ[i, j] * v[i][j]
+        new_JQ[j] = layer_norm(p, gain_Q, shift_Q)  # line 6
+    return new_JQ, coupling_IJ
+
+
 def inverted(
     poses_BIP: Array,
     transform_TPJQ: Array,
@@ -67,7 +95,7 @@ def inverted(
     bias_JQ: Array | None = None,
     last_coupling_BIJ: Array | None = None,
 ) -> Routed:
-    """Tsai et al. 2020, procedure 1, with parents that are 0 at first (section 3), and the linear read-out.
+    """Procedure 1 again and again, with parents that are 0 at first (section 3), and the linear read-out.
 
     ``last_coupling_BIJ`` replaces the couplings of the last iteration.
     """
@@ -77,21 +105,45 @@ def inverted(
     activations_BJ = np.zeros((batch, parents))
     coupling_RBIJ = np.zeros((iterations, batch, children, parents))
     for n in range(batch):
-        v = votes(poses_BIP[n], transform_TPJQ)  # line 2
         for r in range(iterations):
-            for i in range(children):
-                a = [float(out_BJQ[n, j] @ v[i][j]) for j in range(parents)]  # line 3
-                coupling_RBIJ[r, n, i] = shares(a, leaky)  # line 4
-            if last_coupling_BIJ is not None and r == iterations - 1:
-                coupling_RBIJ[r, n] = last_coupling_BIJ[n]
-            for j in range(parents):
-                p = np.zeros(pose) if bias_JQ is None else bias_JQ[j].copy()
-                for i in range(children):  # line 5
-                    p = p + coupling_RBIJ[r, n, i, j] * v[i][j]
-                out_BJQ[n, j] = layer_norm(p, gain_Q, shift_Q)  # line 6
+            held = last_coupling_BIJ is not None and r == iterations - 1
+            out_BJQ[n], coupling_RBIJ[r, n] = inverted_iteration(
+                poses_BIP[n],
+                out_BJQ[n],
+                transform_TPJQ,
+                gain_Q,
+                shift_Q,
+                leaky=leaky,
+                bias_JQ=bias_JQ,
+                coupling_IJ=last_coupling_BIJ[n] if held else None,
+            )
         for j in range(parents):
             activations_BJ[n, j] = readout_Q @ out_BJQ[n, j] + readout_bias[0]
     return out_BJQ, activations_BJ, coupling_RBIJ
+
+
+def concurrent(
+    poses_IP: Array, layers: list[tuple[Array, Array, Array]], iterations: int
+) -> tuple[Array, list[list[Array]]]:
+    """Procedure 2, of one record: class capsules, and couplings by layer and iteration.
+
+    ``layers`` are (transform_TPJQ, gain_Q, shift_Q).
+    """
+    poses = [poses_IP]
+    couplings: list[list[Array]] = []
+    for transform_TPJQ, gain_Q, shift_Q in layers:  # first pass
+        nothing_JQ = np.zeros(transform_TPJQ.shape[2:])
+        parents_JQ, coupling_IJ = inverted_iteration(poses[-1], nothing_JQ, transform_TPJQ, gain_Q, shift_Q)
+        poses.append(parents_JQ)
+        couplings.append([coupling_IJ])
+    for _ in range(1, iterations):
+        new = [poses_IP]
+        for at, layer in enumerate(layers):  # in parallel: all of them see the same poses
+            parents_JQ, coupling_IJ = inverted_iteration(poses[at], poses[at + 1], *layer)
+            new.append(parents_JQ)
+            couplings[at].append(coupling_IJ)
+        poses = new
+    return poses[-1], couplings
 
 
 def self_routing(

@@ -1,7 +1,7 @@
 """Inverted dot-product attention (Tsai, Srivastava, Goh, Salakhutdinov 2020, "Capsules with inverted dot-product
 attention routing", procedure 1).
 
-A layer here iterates by itself (the paper's sequential routing; with one layer its concurrent routing is the same).
+A layer here iterates by itself, which the paper calls sequential; see ``model/concurrent.py`` for all layers at once.
 
 Axes: B batch, I children, T transforms, J parents, Q parent pose size, R iterations.
 """
@@ -33,18 +33,23 @@ def route(
     *,
     trace: bool = False,
     coupling_records: int = 0,
+    start_BJQ: tf.Tensor | None = None,
 ) -> tuple[Capsules, RoutingTrace | None]:
     """Parents by R iterations of attention in which parents compete for each child.
 
     Arguments and result are those of ``dynamic.route``, but that poses are normalised and not squashed, and that the
     activations are the paper's class logits: a linear function of the pose, the same for all parents. They have no
     bounds. The paper's loss is cross_entropy with scale 1; margin and spread loss draw them to their margins.
+
+    Args:
+        start_BJQ: poses of the parents before the first iteration, in place of 0.
     """
     votes_IBJQ = votes(children.poses_BNP, transform)
     iterate = _iterate_compiled if config.xla else _iterate
     poses_BJQ, activations_BJ, steps = iterate(
         votes_IBJQ,
         dict(extra),
+        start_BJQ,
         iterations=config.iterations,
         leaky=config.leaky,
         stop_gradient=config.stop_gradient,
@@ -61,6 +66,7 @@ def route(
 def _iterate(
     votes_IBJQ: tf.Tensor,
     extra: dict[str, tf.Tensor],
+    poses_BJQ: tf.Tensor | None,
     *,
     iterations: int,
     leaky: bool,
@@ -72,7 +78,6 @@ def _iterate(
     extra = {name: tf.cast(value, votes_IBJQ.dtype) for name, value in extra.items()}
     share = 1.0 / (votes_IBJQ.shape[2] + leaky)
     steps: list[CouplingTrace] = []
-    poses_BJQ = None
     for _ in range(iterations):
         if poses_BJQ is None:  # parents are 0 at first, so that a_ij = 0
             coupling_IBJ = None

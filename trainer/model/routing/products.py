@@ -39,8 +39,10 @@ def random(config: RoutingConfig, sizes: LayerSizes) -> int:
 
 
 def inverted(config: RoutingConfig, sizes: LayerSizes) -> int:
-    """Those of dynamic routing, and the read-out."""
-    return dynamic(config, sizes) + sizes.parents * sizes.pose
+    """Those of dynamic routing, and the read-out; layers that iterate together make votes and read out each time."""
+    once = votes(sizes) + sizes.parents * sizes.pose
+    times = config.iterations if config.concurrent else 1
+    return times * once + (2 * config.iterations - 1) * each_vote(sizes)
 
 
 def self_routing(config: RoutingConfig, sizes: LayerSizes) -> int:

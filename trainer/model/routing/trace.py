@@ -105,3 +105,12 @@ def collect(steps: list[CouplingTrace], children: Capsules, parents: Capsules) -
         parent_activations_BJ=parents.activations_BN,
         coupling_RNIJ=tf.stack([tf.transpose(step.coupling_INJ, [1, 0, 2]) for step in steps]),
     )
+
+
+def following(traces: Sequence[RoutingTrace]) -> RoutingTrace:
+    """One trace of iterations that were traced one by one, with the activations of the last."""
+    by_iteration = {
+        name: tf.concat([getattr(trace, name) for trace in traces], axis=0)
+        for name in ("entropy_R", "effective_parents_R", "unassigned_R", "coupling_RNIJ")
+    }
+    return traces[-1]._replace(**by_iteration)
