@@ -11,7 +11,6 @@ import math
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import psutil
 import tensorflow as tf
 
@@ -28,6 +27,7 @@ from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.meter import Meter
 from trainer.model import network
+from trainer.model.capsules import CapsuleLayer
 from trainer.plan import Plan
 from trainer.storage import is_cloud
 
@@ -101,6 +101,13 @@ class Loop:
             f"{self.total_steps} steps"
         )
 
+    def routing_lines(self) -> list[str]:
+        """How each capsule layer routes a rank's batch, where there is a choice."""
+        batch = self.config.train.global_batch_size // self.world.size // self.config.train.accumulate
+        layers = [layer for layer in self.network.layers if isinstance(layer, CapsuleLayer)]
+        said = [(layer.name, layer.implementation(batch)) for layer in layers]
+        return [f"routing of {name} {how}" for name, how in said if how]
+
     def input_line(self) -> str:
         """How much of the time this process waited for data, and for what, in words."""
         return self.input.input_line(remote=is_cloud(self.config.data.uri))
@@ -149,7 +156,7 @@ class Loop:
     def _save(self) -> None:
         """Copies the state out and leaves the writing to the writer."""
         assert self.writer is not None
-        tensors = {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
+        tensors = weights.tensors_of(self.variables())
         state = checkpoint.State(
             step=self.step,
             data=data_index.fingerprint(self.index),

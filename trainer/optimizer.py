@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from trainer.config import OptimizerConfig
+from trainer.model import parts
 
 DECAYED = ("kernel", "transform", "projection")  # last parts of the paths of variables that weight decay applies to
 
@@ -101,7 +102,7 @@ def build_optimizer(config: OptimizerConfig, variables: Sequence[keras.Variable]
 
 def is_decayed(path: str) -> bool:
     """Whether weight decay applies to a variable: to kernels, transforms and projections, not to biases and norms."""
-    return path.rsplit("/", 1)[-1] in DECAYED
+    return parts.whole(path.rsplit("/", 1)[-1]) in DECAYED
 
 
 def clip(gradients: Sequence[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:

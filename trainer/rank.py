@@ -98,6 +98,8 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
         device,
     )
     log.info("%s", session.data_line())
+    for line in session.routing_lines():
+        log.info("%s", line)
     outcome = session.run()
     log.info("%s", session.input_line())
     if plan is not None:

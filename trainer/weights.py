@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.errors import CheckpointError
+from trainer.model import parts
 from trainer.model.network import CapsNet
 
 PREFIX = "weights/"
@@ -21,15 +22,35 @@ def weights_of(net: CapsNet) -> dict[str, tf.Variable]:
     return {f"{PREFIX}{variable.path}": variable.value for variable in net.variables}
 
 
+def tensors_of(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:
+    """Copies of variables as a checkpoint holds them: the parts of a transform as one tensor."""
+    return {
+        whole: np.array(variables[names[0]].numpy())
+        if len(names) == 1
+        else np.concatenate([variables[name].numpy() for name in names])
+        for whole, names in parts.joined(variables).items()
+    }
+
+
 def assign(variables: Mapping[str, tf.Variable], tensors: Mapping[str, np.ndarray], source: Path) -> None:
     """Raises CheckpointError, and assigns nothing, where a tensor is missing or has another shape."""
-    for name, variable in variables.items():
+    wholes = {whole: [variables[name] for name in names] for whole, names in parts.joined(variables).items()}
+    for name, pieces in wholes.items():
         if name not in tensors:
             raise CheckpointError(f"{source}: has no {name}; it belongs to another model (see its config.json)")
-        if tensors[name].shape != tuple(variable.shape):
+        shape = pieces[0].shape.as_list()
+        if len(pieces) > 1:
+            shape[0] = sum(piece.shape[0] for piece in pieces)
+        if list(tensors[name].shape) != shape:
             raise CheckpointError(
-                f"{source}: {name} is {list(tensors[name].shape)}, this model has {variable.shape.as_list()}; "
+                f"{source}: {name} is {list(tensors[name].shape)}, this model has {shape}; "
                 "another number of classes needs --new-head"
             )
-    for name, variable in variables.items():
-        variable.assign(tensors[name])
+    for name, pieces in wholes.items():
+        if len(pieces) == 1:
+            pieces[0].assign(tensors[name])
+            continue
+        start = 0
+        for piece in pieces:
+            piece.assign(tensors[name][start : start + piece.shape[0]])
+            start += piece.shape[0]

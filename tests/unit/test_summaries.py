@@ -145,7 +145,9 @@ def test_tags_of_a_look(tmp_path: Path, leaky: bool, decoder: str) -> None:
 def test_entropies_are_those_of_the_couplings(tmp_path: Path, precision: str, leaky: bool) -> None:
     config = configured(train__precision=precision, model__routing__leaky=leaky)
     net = built(config)
-    net.class_capsules.transform_TPJQ.assign(net.class_capsules.transform_TPJQ * 20.0)  # so that routing decides
+    net.class_capsules.transform_parts[0].assign(
+        net.class_capsules.transform_parts[0] * 20.0
+    )  # so that routing decides
     batch = batch_of(config)
     outputs = net(batch["image"][:RECORDS], batch["label"][:RECORDS], trace=True, coupling_records=RECORDS)
     coupling_RNIJ = outputs.traces["class_capsules"].coupling_RNIJ.numpy().astype(np.float64)
@@ -217,7 +219,7 @@ def test_sizes_of_pictures(count: int, size: int, channels: int, shape: tuple[in
 def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     config = configured()
     net = built(config)
-    transform = net.class_capsules.transform_TPJQ
+    transform = net.class_capsules.transform_parts[0]
     transform.assign(tf.fill(transform.shape, np.nan))
     board = board_for(tmp_path, config, net)
     board.train(10, {**TRAIN, "images_per_second": float("nan"), "gradient_norm": float("inf")})

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config import PrimaryConfig, RoutingConfig
-from trainer.model import routing
+from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
+from trainer.model.routing.choice import choose
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
@@ -100,7 +101,8 @@ class Depthwise(keras.layers.DepthwiseConv2D):
 class CapsuleLayer(keras.layers.Layer):
     """Children to parents by a routing algorithm: Capsules -> (Capsules, trace or None).
 
-    The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type. With
+    The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type; a large
+    one is several variables. With
     ``rank`` = K > 0 it is a product, W_tj = A_t B_j: poses are first projected by A [T, P, K], then routed with
     B [1, K, J, Q], which is all children's.
     """
@@ -142,11 +144,18 @@ class CapsuleLayer(keras.layers.Layer):
                 initializer=truncated_normal(self.rank**-0.5, self.seed, f"{self.name}/projection"),
             )
             sizes = projected(sizes, self.rank)
-        self.transform_TPJQ = self.add_weight(
-            name="transform",
-            shape=(sizes.transforms, sizes.child_pose, self.parents, self.pose),
-            initializer=keras.initializers.TruncatedNormal(stddev=stddev, seed=layer_seed(self.seed, self.name)),
-        )
+        self.sizes = sizes
+        initializer = keras.initializers.TruncatedNormal(stddev=stddev, seed=layer_seed(self.seed, self.name))
+        drawn_TPJQ = initializer((sizes.transforms, sizes.child_pose, self.parents, self.pose), self.variable_dtype)
+        rows = parts.rows(sizes)
+        self.transform_parts = [
+            self.add_weight(
+                name=parts.name("transform", number, len(rows)),
+                shape=part_TPJQ.shape,
+                initializer=lambda shape, dtype, values=part_TPJQ: values,
+            )
+            for number, part_TPJQ in enumerate(tf.split(drawn_TPJQ, rows))
+        ]
         self.extra = {
             name: self._weight(name, spec)
             for name, spec in routing.get(self.routing.algorithm).weights(self.routing, sizes).items()
@@ -165,7 +174,14 @@ class CapsuleLayer(keras.layers.Layer):
         return self.add_weight(name=name, shape=spec.shape, initializer=initializer, autocast=False)
 
     def _transform(self) -> Transform:
-        return Transform((tf.convert_to_tensor(self.transform_TPJQ),))
+        return Transform(tuple(tf.convert_to_tensor(part) for part in self.transform_parts))
+
+    def implementation(self, batch: int) -> str | None:
+        """Which implementation of its routing a batch of this size gets, and why; None where there is but one."""
+        if self.routing.algorithm != "dynamic":
+            return None
+        found = choose(self.routing, self.sizes, batch)
+        return f"{found.implementation}: {found.why}"
 
     def call(
         self,

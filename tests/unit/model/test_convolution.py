@@ -149,7 +149,7 @@ def layer(fan: Fan, pose: int = 4, *, by: str = "float64", **options) -> Convolu
         name="layer_0",
     )
     made.build((None, None, 2))
-    made.transform_TPJQ.assign(made.transform_TPJQ * 2.0)  # so that routing decides
+    made.transform_parts[0].assign(made.transform_parts[0] * 2.0)  # so that routing decides
     return made
 
 
@@ -168,7 +168,7 @@ def test_dynamic_routing_in_each_window(fan: Fan) -> None:
     for number, seen in enumerate(windows(fan)):
         inside_BIP = np.stack([np.zeros((B, T, 2)) if at is None else grid[:, *at] for at in seen], axis=1)
         expected_BJQ, coupling_RBIJ = oracles.dynamic_routing(
-            inside_BIP.reshape(B, -1, 2), made.transform_TPJQ.numpy(), 3
+            inside_BIP.reshape(B, -1, 2), made.transform_parts[0].numpy(), 3
         )
         np.testing.assert_allclose(poses[:, number], expected_BJQ, rtol=EXACT, atol=EXACT)
         np.testing.assert_allclose(couplings[:, :, number], coupling_RBIJ, rtol=EXACT)

@@ -38,8 +38,8 @@ def test_low_rank_is_the_transform_that_its_factors_make(algorithm: str) -> None
     factored, expanded = layer(algorithm, K), layer(algorithm, 0)
     a_TPK, b_KJQ = rng.normal(size=(T, P, K)), rng.normal(size=(K, J, Q))
     factored.projection_TPK.assign(a_TPK)
-    factored.transform_TPJQ.assign(b_KJQ[None])
-    expanded.transform_TPJQ.assign(np.einsum("tpk,kjq->tpjq", a_TPK, b_KJQ))
+    factored.transform_parts[0].assign(b_KJQ[None])
+    expanded.transform_parts[0].assign(np.einsum("tpk,kjq->tpjq", a_TPK, b_KJQ))
     capsules, weights_BJQ = children(rng), rng.normal(size=(B, J, Q))
 
     def value_and_gradients(layer: CapsuleLayer, *weights: tf.Variable) -> tuple[Capsules, list[np.ndarray]]:
@@ -51,9 +51,9 @@ def test_low_rank_is_the_transform_that_its_factors_make(algorithm: str) -> None
         return parents, [gradient.numpy() for gradient in tape.gradient(total, watched)]
 
     parents, (poses, projection, transform) = value_and_gradients(
-        factored, factored.projection_TPK, factored.transform_TPJQ
+        factored, factored.projection_TPK, factored.transform_parts[0]
     )
-    expected, (poses_expected, whole) = value_and_gradients(expanded, expanded.transform_TPJQ)
+    expected, (poses_expected, whole) = value_and_gradients(expanded, expanded.transform_parts[0])
     np.testing.assert_allclose(parents.poses_BNP, expected.poses_BNP, rtol=EXACT, atol=EXACT)
     np.testing.assert_allclose(parents.activations_BN, expected.activations_BN, rtol=EXACT)
     np.testing.assert_allclose(poses, poses_expected, rtol=EXACT, atol=EXACT)
@@ -83,8 +83,8 @@ def test_votes_start_as_long_with_low_rank_as_without(initial_scale: str) -> Non
     """Mean squares over 40 x 200 x 16 entries of B and 64 x 40 x 24 of A: each within 2 % of its expectation."""
     sizes = {"parents": 200, "pose": 16, "children": 128, "transforms": 64, "initial_scale": initial_scale}
     found, whole = layer("dynamic", 40, **sizes), layer("dynamic", 0, **sizes)
-    votes = np.einsum("tpk,kjq->tpjq", found.projection_TPK.numpy(), found.transform_TPJQ.numpy()[0])
-    assert np.mean(votes**2) == pytest.approx(np.mean(whole.transform_TPJQ.numpy() ** 2), rel=0.05)
+    votes = np.einsum("tpk,kjq->tpjq", found.projection_TPK.numpy(), found.transform_parts[0].numpy()[0])
+    assert np.mean(votes**2) == pytest.approx(np.mean(whole.transform_parts[0].numpy() ** 2), rel=0.05)
 
 
 @pytest.mark.parametrize("parents", [10, 100, 1000])

@@ -67,7 +67,7 @@ def test_agrees_with_the_network(tree: dict) -> None:
     side = net.primary.conv.compute_output_shape(features_shape)[1]
     assert (side, side * side * config.primary.types) == (sizes.primary_side, sizes.children)
     low_rank = config.head.transform == "low_rank"
-    typed = net.class_capsules.projection_TPK if low_rank else net.class_capsules.transform_TPJQ
+    typed = net.class_capsules.projection_TPK if low_rank else net.class_capsules.transform_parts[0]
     assert typed.shape[0] == sizes.transforms
 
 

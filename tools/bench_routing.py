@@ -1,0 +1,318 @@
+"""``make bench-routing``: what routing costs in time and memory, against what it could cost.
+
+Each cell is a process of its own, so that its peak memory is its own. Times: interleaved repeats on two threads, the
+median over repeats of each process's own median step. Memory: what a step holds at its peak above what is there when
+it rests (weights, inputs), less the gradients that it returns; with the C library's allocator, as TensorFlow's own
+keeps what it once had. No optimizer, no compilation. Ratios are within one run.
+
+Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ITERATIONS = 3
+STEPS = 5
+PRODUCTS = 3
+"""The fewest products as large as the one that makes all votes: the votes forward, and backward those for the
+gradients of poses and transform. The first iteration needs none besides: it is a sum of votes."""
+
+
+class Shape(NamedTuple):
+    """Sizes of a layer: T = I for a transform each, fewer are shared over positions."""
+
+    children: int
+    parents: int
+    child_pose: int
+    pose: int
+    batch: int
+    transforms: int
+
+    def __str__(self) -> str:
+        shared = "" if self.transforms == self.children else f" T{self.transforms}"
+        return f"I{self.children}{shared} J{self.parents} P{self.child_pose} Q{self.pose} B{self.batch}"
+
+    @property
+    def votes_bytes(self) -> int:
+        return 4 * self.batch * self.children * self.parents * self.pose
+
+
+SHAPES = [
+    Shape(1152, 10, 8, 16, 128, 1152),
+    Shape(1568, 100, 16, 16, 16, 1568),
+    Shape(512, 1000, 16, 16, 16, 512),
+    Shape(2048, 1000, 16, 16, 32, 2048),
+    Shape(2048, 1000, 16, 16, 16, 32),
+]
+TILED, EINSUM, XLA, PRODUCT, STREAMED, AUTO = (
+    "tiled votes",
+    "einsum",
+    "einsum, XLA",
+    "products only",
+    "streamed",
+    "capsnet",
+)
+CELLS = [TILED, EINSUM, XLA, PRODUCT, AUTO]
+STORED_LIMIT = 700e6
+"""Bytes of votes above which cells that store them are left out: they hold them several times over."""
+TILED_LIMIT = 2e9
+"""The same for the tiled transform."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-routing", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved processes of each cell (default: 3)")
+    parser.add_argument("--only", default="", help="shapes whose name contains this, as J100")
+    parser.add_argument("--forward", action="store_true", help="also the forward pass alone")
+    parser.add_argument("--json", type=Path, help="also write the measurements here")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.cell:
+        print(json.dumps(_measure(**json.loads(parsed.cell))))
+        return 0
+    found = _run([shape for shape in SHAPES if parsed.only in str(shape)], parsed.repeats, parsed.forward)
+    _print(found)
+    if parsed.json:
+        parsed.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _run(shapes: Sequence[Shape], repeats: int, forward: bool) -> list[dict[str, Any]]:
+    rows = []
+    for shape in shapes:
+        cells = [name for name in CELLS if _fits(name, shape)]
+        for backward in [True, *([False] if forward else [])]:
+            times: dict[str, list[float]] = {name: [] for name in cells}
+            memory: dict[str, float] = {}
+            for repeat in range(repeats):
+                for name in cells:
+                    print(f"[{shape}, {repeat + 1}/{repeats}] {name}", file=sys.stderr, flush=True)
+                    times[name].append(_process(name, shape, backward, memory=False)["seconds"])
+            for name in cells:
+                measured = _process(name, shape, backward, memory=True)
+                memory[name], gradients = measured["bytes"], measured["gradients"]
+            for name in cells:
+                rows.append(
+                    {
+                        "shape": str(shape),
+                        "pass": "forward + backward" if backward else "forward",
+                        "cell": name,
+                        "seconds": times[name],
+                        "bytes": memory[name],
+                        "gradient_bytes": gradients,
+                    }
+                )
+    return rows
+
+
+def _fits(name: str, shape: Shape) -> bool:
+    if name == TILED and 4 * shape.batch * shape.children * shape.parents * shape.child_pose * shape.pose > TILED_LIMIT:
+        return False
+    return name in (PRODUCT, AUTO) or shape.votes_bytes <= STORED_LIMIT
+
+
+def _process(name: str, shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
+    cell = json.dumps({"name": name, "shape": shape, "backward": backward, "memory": memory})
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if memory:  # what is freed goes back to the system, so that the peak is of what is held
+        environment |= {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+    command = [sys.executable, "-m", "tools.bench_routing", "--cell", cell]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name}, {shape}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    print(f"{'shape, pass, cell':46}  {'ms':>7}  {'/ XLA':>5}  {'/ prod':>6}  {'MB held':>7}  {'/ XLA':>5}")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["shape"], row["pass"]), []).append(row)
+    for (shape, direction), cells in groups.items():
+        print(f"{shape}, {direction} (gradients {cells[0]['gradient_bytes'] / 1e6:.0f} MB)")
+        by_name = {row["cell"]: row for row in cells}
+        for row in cells:
+            ratios = []
+            for baseline in (XLA, PRODUCT):
+                other = by_name.get(baseline)
+                pairs = zip(row["seconds"], other["seconds"], strict=True) if other else []
+                quotients = [mine / theirs for mine, theirs in pairs]
+                ratios.append(f"{statistics.median(quotients):.2f}" if quotients else "-")
+            held = f"{row['bytes'] / by_name[XLA]['bytes']:.2f}" if XLA in by_name else "-"
+            print(
+                f"  {row['cell']:44}  {1e3 * statistics.median(row['seconds']):7.0f}  {ratios[0]:>5}  {ratios[1]:>6}  "
+                f"{row['bytes'] / 1e6:7.0f}  {held:>5}"
+            )
+    print(f"products only: {PRODUCTS} products of the size of the votes, the fewest that the iterations need")
+
+
+# one cell, in a process of its own
+
+
+def _measure(name: str, shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    sizes = Shape(*shape)
+    random = np.random.default_rng(0)
+    step, sources = _step(name, sizes, backward, random)
+    gradients = 4 * sum(int(np.prod(source.shape)) for source in sources) if backward else 0
+    for _ in range(2):
+        _finish(step())
+    if memory:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+        rest = _status("VmRSS")
+        _finish(step())
+        return {"bytes": max(0, _status("VmHWM") - rest - gradients), "gradients": gradients}
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        _finish(step())
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(seconds)}
+
+
+def _finish(tensors: Any) -> None:
+    """Waits for all of them."""
+    import tensorflow as tf
+
+    for tensor in tf.nest.flatten(tensors):
+        tf.reshape(tensor, [-1])[0].numpy()
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+def _step(name: str, shape: Shape, backward: bool, random: Any) -> tuple[Callable[[], Any], list[Any]]:
+    import numpy as np
+    import tensorflow as tf
+
+    from trainer.config import RoutingConfig
+    from trainer.model import parts
+    from trainer.model.routing import Capsules, LayerSizes, Transform, dynamic
+    from trainer.model.squash import lengths
+
+    transforms, parents, pose_in, pose = shape.transforms, shape.parents, shape.child_pose, shape.pose
+    sizes = LayerSizes(shape.children, transforms, parents, pose_in, pose)
+    cuts = parts.rows(sizes) if name in (AUTO, PRODUCT) else (transforms,)
+    variables = []
+    for count in cuts:
+        values = random.standard_normal((count, pose_in, parents, pose), dtype=np.float32)
+        values *= 0.1
+        variables.append(tf.Variable(values))
+        del values
+    poses_BIP = tf.constant(random.standard_normal((shape.batch, shape.children, pose_in), dtype=np.float32))
+    weights_JQ = tf.constant(random.standard_normal((parents, pose), dtype=np.float32))
+
+    def routed(poses_BIP: tf.Tensor, *parts_TPJQ: tf.Tensor) -> tf.Tensor:
+        if name == AUTO:
+            children = Capsules(poses_BIP, lengths(poses_BIP))
+            return dynamic.route(children, Transform(parts_TPJQ), {}, RoutingConfig(iterations=ITERATIONS))[0].poses_BNP
+        make = _tiled if name == TILED else _by_einsum
+        return _published(make(poses_BIP, parts_TPJQ[0]))
+
+    @tf.function(jit_compile=name == XLA, autograph=False)
+    def step() -> Any:
+        sources = [poses_BIP, *(tf.convert_to_tensor(variable) for variable in variables)]
+        if name == PRODUCT:
+            return _products(sources[0], sources[1:], backward)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            total = tf.reduce_sum(routed(*sources) * weights_JQ)
+        return (total, tape.gradient(total, sources)) if backward else total
+
+    return step, [poses_BIP, *variables]
+
+
+def _published(votes_BIJQ: Any) -> Any:
+    """The iterations as most public code writes them, on stored votes."""
+    import tensorflow as tf
+
+    from trainer.model.squash import squash
+
+    logits_BIJ = tf.zeros(tf.shape(votes_BIJQ)[:3])
+    for iteration in range(ITERATIONS):
+        coupling_BIJ = tf.nn.softmax(logits_BIJ, axis=-1)
+        poses_BJQ = squash(tf.einsum("bij,bijq->bjq", coupling_BIJ, votes_BIJQ))
+        if iteration < ITERATIONS - 1:
+            logits_BIJ += tf.einsum("bijq,bjq->bij", votes_BIJQ, poses_BJQ)
+    return poses_BJQ
+
+
+def _by_einsum(poses_BIP: Any, transform_TPJQ: Any) -> Any:
+    import tensorflow as tf
+
+    transforms = transform_TPJQ.shape[0]
+    batch, children, pose_in = poses_BIP.shape
+    poses_BNTP = tf.reshape(poses_BIP, [batch, children // transforms, transforms, pose_in])
+    votes_BNTJQ = tf.einsum("bntp,tpjq->bntjq", poses_BNTP, transform_TPJQ)
+    return tf.reshape(votes_BNTJQ, [batch, children, *transform_TPJQ.shape[2:]])
+
+
+def _tiled(poses_BIP: Any, transform_TPJQ: Any) -> Any:
+    """The transform repeated for each record, the poses for each parent."""
+    import tensorflow as tf
+
+    batch, children, _ = poses_BIP.shape
+    transforms, _, parents, _ = transform_TPJQ.shape
+    matrices_TJPQ = tf.transpose(transform_TPJQ, [0, 2, 1, 3])
+    tiled_BIJPQ = tf.tile(matrices_TJPQ[tf.newaxis], [batch, children // transforms, 1, 1, 1])
+    tiled_BIJP = tf.tile(poses_BIP[:, :, tf.newaxis], [1, 1, parents, 1])
+    return tf.matmul(tiled_BIJP[..., tf.newaxis, :], tiled_BIJPQ)[..., 0, :]
+
+
+def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list[Any]:
+    """The products alone, a block at a time: of each only its sum is kept, and the gradients."""
+    import tensorflow as tf
+
+    from trainer.config import RoutingConfig
+    from trainer.model.routing import LayerSizes, Transform
+    from trainer.model.routing.blocks import FullBlocks
+    from trainer.model.routing.choice import choose
+
+    batch, children, pose_in = poses_BIP.shape
+    transform = Transform(tuple(parts_TPJQ))
+    sizes = LayerSizes(children, transform.transforms, transform.parents, pose_in, transform.pose)
+    positions = children // transform.transforms
+    block = choose(RoutingConfig(), sizes._replace(transforms=children), batch).transforms
+    poses_TXP = tf.reshape(
+        tf.transpose(tf.reshape(poses_BIP, [batch, positions, -1, pose_in]), [2, 1, 0, 3]),
+        [-1, positions * batch, pose_in],
+    )
+    poses_XTP = tf.transpose(poses_TXP, [1, 0, 2])
+    blocks = FullBlocks(poses_XTP, transform, (max(1, block // positions), 1), False, False)
+    found, sums = [], [tf.zeros([])]
+    for k in range(len(blocks)):
+        with tf.control_dependencies(sums[-1:]):
+            poses_nXP, matrices_nPY = blocks._inputs(k)
+            votes_nXY = tf.matmul(poses_nXP, matrices_nPY)
+        if backward:
+            found.append(
+                (
+                    tf.matmul(votes_nXY, matrices_nPY, transpose_b=True),
+                    tf.matmul(poses_nXP, votes_nXY, transpose_a=True),
+                )
+            )
+        sums.append(votes_nXY[0, 0, 0] + (found[-1][0][0, 0, 0] + found[-1][1][0, 0, 0] if backward else 0.0))
+    return [sums[-1], *([] if not backward else tf.nest.flatten(blocks.joined(found)))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
