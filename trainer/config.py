@@ -134,8 +134,8 @@ class RoutingConfig(Section):
 class HeadConfig(Section):
     kind: Literal["capsules", "conv_parameters", "conv_multiply_adds"] = Field(
         "capsules",
-        description="capsules, or a control: a convolution, mean over positions and a dense layer in place of primary "
-        "and class capsules, with as many parameters, or multiply-adds, as these have",
+        description="capsules, or a control: a convolution and a dense layer in place of primary and class capsules, "
+        "with as many parameters, or multiply-adds, as these have",
     )
     pose: int = Field(16, ge=1, description="Q, size of a class capsule's pose")
     transform: Literal["full", "shared", "low_rank"] = Field(

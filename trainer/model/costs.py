@@ -65,7 +65,7 @@ def control_width(config: ModelConfig) -> int:
     """Channels of the control's convolution, with which its costs are nearest to those of the capsules it replaces.
 
     Raises:
-        ConfigError: the dense layer alone costs more than the capsules do.
+        ConfigError: the smallest control costs more than the capsules do.
     """
     matched = "parameters" if config.head.kind == "conv_parameters" else "multiply_adds"
     found = _with_capsules(config)
@@ -80,11 +80,18 @@ def control_width(config: ModelConfig) -> int:
 
 
 def _control(config: ModelConfig, width: int) -> Cost:
-    """Of a convolution shaped like that of the primary capsules, and a dense layer; the mean between is no product."""
-    primary, channels, outputs = config.primary, config.stem.channels[-1], config.classes * config.head.pose
+    """See ``control.ConvolutionalHead``."""
+    primary, channels = config.primary, config.stem.channels[-1]
     positions, window = shapes(config).primary_side ** 2, primary.kernel**2
     kernel = window * channels + channels * width if primary.grouped else window * channels * width
-    return Cost(kernel + width + width * outputs + outputs, positions * kernel + width * outputs)
+    inputs = width * (1 if shares_positions(config) else positions)
+    outputs = config.classes * (1 + (config.head.pose if config.decoder.hidden else 0))
+    return Cost(kernel + width + inputs * outputs + outputs, positions * kernel + inputs * outputs)
+
+
+def shares_positions(config: ModelConfig) -> bool:
+    """Whether what becomes of a child does not depend on where it is."""
+    return config.head.transform != "full"
 
 
 def _with_capsules(config: ModelConfig) -> Costs:

@@ -12,11 +12,14 @@ import tensorflow as tf
 from trainer import configs, losses, summaries
 from trainer.config import ModelConfig, RunConfig, with_overrides
 from trainer.errors import ConfigError
+from trainer.model.control import INITIAL_SCORE
 from trainer.model.costs import Cost, control_width, costs
 from trainer.model.network import build
 
 KINDS = ("conv_parameters", "conv_multiply_adds")
 SMALLER = {"sabour2017": {"model.stem.channels": "64", "model.primary.types": 16, "model.decoder.hidden": "32"}}
+
+TINY = {"model.primary.types": 1, "model.primary.pose": 1, "model.decoder.hidden": "8"}
 
 
 def control(name: str, kind: str, **changes) -> RunConfig:
@@ -44,14 +47,15 @@ def test_counts_are_those_of_the_network(name: str, kind: str) -> None:
 
 
 def test_width_by_hand() -> None:
-    """2017: 5,308,672 parameters of primary and 1,474,560 of class capsules; a channel has 81 x 256 + 1 + 160."""
+    """2017: 5,308,672 parameters of primary and 1,474,560 of class capsules. A channel has 81 x 256 weights and a bias,
+    and at each of 36 positions one for each of 10 scores and 160 features."""
     config = configs.load("sabour2017")
     assert control_width(with_overrides(config, {"model.head.kind": "conv_parameters"}).model) == round(
-        (5_308_672 + 1_474_560 - 160) / (81 * 256 + 1 + 160)
+        (5_308_672 + 1_474_560 - 170) / (81 * 256 + 1 + 36 * 170)
     )
-    # of 36 positions and a dense layer, against 191,102,976 and 2,396,160 multiply-adds
+    # of 36 positions and the dense layers, against 191,102,976 and 2,396,160 multiply-adds
     assert control_width(with_overrides(config, {"model.head.kind": "conv_multiply_adds"}).model) == round(
-        193_499_136 / (36 * 81 * 256 + 160)
+        193_499_136 / (36 * 81 * 256 + 36 * 170)
     )
 
 
@@ -63,7 +67,7 @@ def test_follows_what_it_replaces() -> None:
 
 
 def test_capsules_too_small_for_a_control_are_one_line() -> None:
-    config = control("imagenet", "conv_parameters", **{"model.primary.types": 1, "model.primary.pose": 1}).model
+    config = control("imagenet", "conv_parameters", **TINY).model
     for attempt in (costs, build):
         with pytest.raises(ConfigError, match=r"model\.head\.kind conv_parameters") as error:
             attempt(config)
@@ -71,14 +75,14 @@ def test_capsules_too_small_for_a_control_are_one_line() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16", "float16"])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_outputs_are_of_the_same_kind(grouped: bool, precision: str) -> None:
+@pytest.mark.parametrize(("grouped", "transform"), [(False, "full"), (True, "full"), (False, "shared")])
+def test_outputs_are_of_the_same_kind(grouped: bool, transform: str, precision: str) -> None:
     tree = {
         "image_size": 12,
         "classes": 4,
         "stem": {"channels": [16], "kernel": 3, "strides": [1]},
         "primary": {"types": 4, "pose": 4, "kernel": 3, "stride": 2, "grouped": grouped},
-        "head": {"kind": "conv_parameters", "pose": 6},
+        "head": {"kind": "conv_parameters", "pose": 6, "transform": transform},
         "decoder": {"hidden": [8]},
     }
     net = build(ModelConfig.model_validate(tree), precision=precision, seed=1)
@@ -89,10 +93,29 @@ def test_outputs_are_of_the_same_kind(grouped: bool, precision: str) -> None:
     wide = tf.float64 if precision == "float64" else tf.float32
     assert outputs.class_scores_BJ.dtype == outputs.reconstruction_BHWC.dtype == wide
     assert outputs.poses_BJQ.shape == (3, 4, 6)
-    np.testing.assert_allclose(outputs.class_scores_BJ, np.linalg.norm(outputs.poses_BJQ, axis=-1), rtol=1e-6)
     assert 0.0 < np.min(outputs.class_scores_BJ) <= np.max(outputs.class_scores_BJ) < 1.0
     assert outputs.traces == {}
     assert all(np.all(np.isfinite(gradient)) for gradient in tape.gradient(total, net.trainable_variables))
+
+
+def test_without_a_decoder_there_are_scores_alone() -> None:
+    net = build(control("quick", "conv_parameters", **{"model.decoder.hidden": ""}).model)
+    outputs = net(np.zeros([2, 28, 28, 1], np.float32))
+    assert outputs.poses_BJQ.shape == (2, 10, 1)
+    np.testing.assert_array_equal(outputs.poses_BJQ[..., 0], outputs.class_scores_BJ)
+    np.testing.assert_allclose(outputs.class_scores_BJ, INITIAL_SCORE, rtol=1e-6)  # of an empty image
+
+
+@pytest.mark.parametrize("transform", ["full", "shared"])
+def test_sees_positions_where_the_capsules_do(transform: str) -> None:
+    changes = {"model.head.transform": transform, "model.decoder.hidden": ""}
+    net = build(control("quick", "conv_parameters", **changes).model).control
+    features_BHWC = np.random.default_rng(0).random((1, 7, 7, 128)).astype(np.float32)
+    patch_BHWC = np.zeros_like(features_BHWC)
+    patch_BHWC[:, 3, 3] = features_BHWC[:, 3, 3]  # in one window of 3 with stride 2
+    moved_BHWC = np.roll(patch_BHWC, 2, axis=1)  # in the next
+    here, there = (net(patch).activations_BN.numpy() for patch in (patch_BHWC, moved_BHWC))
+    assert (np.max(np.abs(here - there)) > 1e-4) == (transform == "full")
 
 
 def test_board_has_no_page_for_routing() -> None:
@@ -116,7 +139,7 @@ def test_learns_with_every_loss(loss: str) -> None:
         with tf.GradientTape() as tape:
             value = mean_loss()
         values.append(float(value))
-        weights = [v for v in net.trainable_variables if "decoder" not in v.path]
+        weights = [v for v in net.trainable_variables if "decoder" not in v.path and "features" not in v.path]
         for variable, gradient in zip(weights, tape.gradient(value, [v.value for v in weights]), strict=True):
             variable.assign_sub(0.01 * gradient / (tf.norm(gradient) + 1e-9))
     assert values[-1] < values[0]
