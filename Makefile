@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench horovod clean
+.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench bench-routing horovod clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ format: $(TESTING) ## mend what lint can
 bench: $(TESTING) $(HOROVOD) ## table of speeds, as ratios within one run
 	@$(BIN)/python -m trainer.bench $(ARGS)
 	@$(BIN)/python -m tools.bench_data
+
+bench-routing: $(TESTING) ## time and memory of routing against what it could cost
+	@$(BIN)/python -m tools.bench_routing $(ARGS)
 
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)

@@ -126,7 +126,7 @@ def _process(name: str, shape: Shape, backward: bool, memory: bool) -> dict[str,
     cell = json.dumps({"name": name, "shape": shape, "backward": backward, "memory": memory})
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if memory:  # what is freed goes back to the system, so that the peak is of what is held
-        environment |= {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+        environment |= {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, "-m", "tools.bench_routing", "--cell", cell]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

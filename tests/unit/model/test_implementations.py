@@ -170,6 +170,8 @@ def test_the_choice_goes_by_sizes_and_says_why() -> None:
     assert few.implementation == "stored"
     assert choice.choose(RoutingConfig(agreement="cosine"), sizes, 128).implementation == "stored"
     assert choice.choose(RoutingConfig(implementation="stored"), sizes, 128).why == "as configured"
+    assert choice.choose(RoutingConfig(xla=False), sizes, 128).implementation == "stored"
+    assert choice.choose(RoutingConfig(xla=False, memory_bytes="10MB"), sizes, 128).implementation == "streamed"
     assert many.keep
     assert not choice.choose(RoutingConfig(memory_bytes="10MB"), sizes, 128).keep
 

@@ -52,6 +52,8 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
         implementation, why = config.implementation, "as configured"
     elif config.agreement == "cosine":
         implementation, why = "stored", "agreement by cosine needs the lengths of the votes"
+    elif not config.xla and 3 * votes <= config.memory_bytes:
+        implementation, why = "stored", "blocks pay where they are compiled, and model.routing.xla is off"
     elif block == (sizes.transforms, positions):
         implementation, why = "stored", f"all votes are {_size(votes)}"
     else:
