@@ -24,7 +24,7 @@ export CAPSNET_FRONT := make
 .PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench bench-routing horovod clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  variables: RECIPE=%s RANKS=%s RUN=runs/NAME ARGS="--model.routing.iterations 2" ACCELERATOR=%s\n' \
 		"$(or $(RECIPE),quick)" "$(RANKS)" "$(ACCELERATOR)"
 

@@ -135,7 +135,7 @@ def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: bool) -> tu
     for k in _in_turn(len(blocks), done):
         kept = [pairs[k] for pairs in made] if keep or rule.stop_gradient else None
         found.append(blocks.gradients(k, forward.share, first_BJQ, passes, kept))
-        done.append(found[-1][1])
+        done.append(tf.group(*found[-1]))  # both of them: each holds the votes' gradient until it is made
     of_poses, of_parts = blocks.joined(found)
     of_bias = [] if bias_JQ is None else [tf.cast(tf.add_n(bias_gradients), bias_JQ.dtype)]
     return (of_poses, *of_parts, *of_bias)
@@ -157,7 +157,7 @@ def _parents_gradient(
     return found[0], None if bias_JQ is None else found[1]
 
 
-def _in_turn(blocks: int, done: list[tf.Tensor]) -> Iterator[int]:
+def _in_turn(blocks: int, done: list[tf.Tensor | tf.Operation]) -> Iterator[int]:
     """Numbers of blocks, each to be started when all but ``AHEAD`` before it are done.
 
     TensorFlow would start them all at once, and hold all their votes.
