@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from trainer.config import StemConfig
 from trainer.model.initial import he_normal
+from trainer.model.norm import GroupNormalization
 from trainer.model.shapes import projects
 
 
@@ -88,8 +89,8 @@ class ResidualBlock(keras.layers.Layer):
         return features_BHWC + self.conv_1(inner_BHWC)
 
 
-def _norm(groups: int, dtype: str, name: str) -> keras.layers.GroupNormalization:
-    return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype, name=name)
+def _norm(groups: int, dtype: str, name: str) -> GroupNormalization:
+    return GroupNormalization(groups, epsilon=1e-5, dtype=dtype, name=name)
 
 
 def _relu(dtype: str, name: str) -> keras.layers.Activation:
