@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -104,11 +105,19 @@ class LayersConfig(Section):
         return self
 
 
+class EmConfig(Section):
+    inverse_temperature: float = Field(4.0, gt=0, description="lambda, limit of its schedule over the iterations")
+    inverse_temperature_decay: float = Field(
+        0.5, ge=0, lt=1, description="d of lambda (1 - d^t) at iteration t = 1, 2, ...; 0: lambda from the first on"
+    )
+
+
 class RoutingConfig(Section):
-    algorithm: Literal["dynamic", "inverted", "self_routing", "self_attention", "uniform", "random"] = Field(
+    algorithm: Literal["dynamic", "em", "inverted", "self_routing", "self_attention", "uniform", "random"] = Field(
         "dynamic",
-        description="dynamic (Sabour et al. 2017), inverted dot-product attention (Tsai et al. 2020), self_routing "
-        "(Hahn et al. 2019), self_attention (Mazzia et al. 2021), or as controls couplings that are uniform, or random",
+        description="dynamic (Sabour et al. 2017), em (Hinton et al. 2018), inverted dot-product attention (Tsai et "
+        "al. 2020), self_routing (Hahn et al. 2019), self_attention (Mazzia et al. 2021), or as controls couplings "
+        "that are uniform, or random",
     )
     iterations: int = Field(3, ge=1, le=20, description="R, routing iterations")
     leaky: bool = Field(False, description="a none-of-the-above parent takes part in the softmax")
@@ -129,6 +138,7 @@ class RoutingConfig(Section):
         ByteSize(512 * 2**20), gt=0, description="what a layer may hold between its passes, as 1GiB"
     )
     xla: bool = neutral(True, description="compile the routing (not the convolutions) with XLA")
+    em: EmConfig = EmConfig()
 
 
 class HeadConfig(Section):
@@ -149,6 +159,17 @@ class HeadConfig(Section):
         description="of the transform: as the authors' code has it, which suits tens of classes, or so that class "
         "capsules start with the same length at any number of classes",
     )
+    coordinates: bool = Field(
+        False, description="add row and column of a child's position to its votes, where positions share transforms"
+    )
+
+    @model_validator(mode="after")
+    def _coordinates_have_a_place(self) -> Self:
+        if self.coordinates and self.transform == "full":
+            raise ValueError("coordinates are for transforms that positions share: use transform shared or low_rank")
+        if self.coordinates and self.pose < 2:
+            raise ValueError("coordinates need a pose of at least two numbers")
+        return self
 
 
 class DecoderConfig(Section):
@@ -159,6 +180,9 @@ class ModelConfig(Section):
     image_size: int = Field(28, ge=4, le=1024, description="H = W, pixels that the network sees")
     channels: Literal[1, 3] = Field(1, description="C, colour channels")
     classes: int = Field(10, ge=2, description="J of the last layer")
+    matrix_poses: bool = Field(
+        False, description="poses are square matrices M with votes M W (Hinton et al. 2018), in place of vectors"
+    )
     stem: StemConfig = StemConfig()
     primary: PrimaryConfig = PrimaryConfig()
     layers: LayersConfig = LayersConfig()
@@ -172,6 +196,23 @@ class ModelConfig(Section):
             raise ValueError("routing.concurrent and layers.residual exclude each other: set one of them to false")
         return self
 
+    @model_validator(mode="after")
+    def _matrices_are_square(self) -> Self:
+        if not self.matrix_poses:
+            return self
+        sizes = {self.primary.pose, *self.layers.poses, self.head.pose}
+        if len(sizes) > 1 or math.isqrt(self.head.pose) ** 2 != self.head.pose:
+            listed = ", ".join(map(str, sorted(sizes)))
+            raise ValueError(f"matrix_poses: all pose sizes must be one square number, as 16 for 4x4, not {listed}")
+        if self.head.transform == "low_rank":
+            raise ValueError("matrix_poses: head.transform low_rank is for vectors; use shared")
+        return self
+
+    @property
+    def pose_rows(self) -> int:
+        """Rows of a pose: 1 of a vector."""
+        return math.isqrt(self.head.pose) if self.matrix_poses else 1
+
 
 class LossConfig(Section):
     kind: Literal["margin", "spread", "cross_entropy", "nll"] = Field(
@@ -180,7 +221,13 @@ class LossConfig(Section):
     margin_positive: float = Field(0.9, gt=0, le=1, description="m+, margin loss")
     margin_negative: float = Field(0.1, ge=0, lt=1, description="m-, margin loss")
     absent_weight: float = Field(0.5, gt=0, description="lambda, weight of absent classes, margin loss")
-    spread_margin: float = Field(0.9, gt=0, le=1, description="m, spread loss")
+    spread_margin: float = Field(0.9, gt=0, le=1, description="m, spread loss; tests use it")
+    spread_margin_start: float = Field(0.2, gt=0, le=1, description="m at the start, where spread_margin_epochs is set")
+    spread_margin_epochs: float = Field(
+        0.0,
+        ge=0,
+        description="epochs over which m goes linearly from its start to its end; 0: it does not change",
+    )
     scale: float = Field(10.0, gt=0, description="class scores are multiplied by it before the softmax (cross_entropy)")
     reconstruction_weight: float = Field(0.0005, ge=0, description="weight of the squared error summed over pixels")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 import tensorflow as tf
 
-from trainer import checkpoint, distributed, evaluation, hints, memory, optimizer, summaries, weights
+from trainer import checkpoint, distributed, evaluation, hints, losses, memory, optimizer, summaries, weights
 from trainer import config as configuration
 from trainer import step as training_step
 from trainer.config import RunConfig
@@ -65,7 +65,14 @@ class Loop:
         self.loss_scale = training_step.LossScale.create(config)
         self.step_variable = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self.run_step = training_step.make_step(
-            config, self.network, self.update, learning_rate, self.loss_scale, self.step_variable, world
+            config,
+            self.network,
+            self.update,
+            learning_rate,
+            self.loss_scale,
+            self.step_variable,
+            world,
+            losses.spread_margin_schedule(config.loss, self.steps_per_epoch),
         )
         self.evaluate_batch = evaluation.make_evaluate_batch(config, self.network)
 

@@ -7,6 +7,8 @@ Axes: B batch, N objects of an image, H W image, C channels, J classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from trainer.config import LossConfig
@@ -18,7 +20,11 @@ SMALLEST_SCORE = 1e-30  # whose logarithm is taken: a float32, as is its inverse
 
 
 def loss_terms(
-    config: LossConfig, outputs: Outputs, images_BHWC: tf.Tensor, labels_B: tf.Tensor
+    config: LossConfig,
+    outputs: Outputs,
+    images_BHWC: tf.Tensor,
+    labels_B: tf.Tensor,
+    spread_margin: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
     """Weighted terms by name, each [B] in at least float32: the loss of the class scores, and 'reconstruction'.
 
@@ -26,15 +32,37 @@ def loss_terms(
         outputs: of the network called with ``labels_B``.
         images_BHWC: what is to be reconstructed, in 0..1: what the network saw, or each object alone [B, N, H, W, C].
         labels_B: integer classes.
+        spread_margin: m of the spread loss where it is not the final one; see ``spread_margin_schedule``.
     """
     scores_BJ = at_least_float32(outputs.class_scores_BJ)
     present_BJ = tf.one_hot(labels_B, scores_BJ.shape[-1], dtype=scores_BJ.dtype)
     if len(labels_B.shape) == 2:
         present_BJ = tf.reduce_max(present_BJ, axis=1)
-    terms: dict[str, tf.Tensor] = {config.kind: _CLASS_LOSSES[config.kind](config, scores_BJ, present_BJ)}
+    if config.kind == "spread":
+        class_loss_B = spread(config, scores_BJ, present_BJ, spread_margin)
+    else:
+        class_loss_B = _CLASS_LOSSES[config.kind](config, scores_BJ, present_BJ)
+    terms: dict[str, tf.Tensor] = {config.kind: class_loss_B}
     if outputs.reconstruction_BHWC is not None and config.reconstruction_weight:
         terms[RECONSTRUCTION] = config.reconstruction_weight * squared_error(outputs.reconstruction_BHWC, images_BHWC)
     return terms
+
+
+def spread_margin_schedule(config: LossConfig, steps_per_epoch: float) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Step (number of updates made before, an int64 scalar) -> m of the spread loss, a float64 scalar.
+
+    Hinton, Sabour, Frosst 2018, section 4.1: from 0.2 linearly to 0.9 during training, so that capsules do not die
+    early. None where m does not change.
+    """
+    if config.kind != "spread" or not config.spread_margin_epochs:
+        return None
+    length = config.spread_margin_epochs * steps_per_epoch
+
+    def margin_at(step: tf.Tensor) -> tf.Tensor:
+        progress = tf.minimum(tf.cast(step, tf.float64) / length, 1.0)
+        return config.spread_margin_start + (config.spread_margin - config.spread_margin_start) * progress
+
+    return margin_at
 
 
 def term_names(config: LossConfig, has_decoder: bool) -> tuple[str, ...]:
@@ -78,10 +106,13 @@ def margin(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> t
     return tf.reduce_sum(present_BJ * short_BJ + config.absent_weight * (1.0 - present_BJ) * long_BJ, axis=-1)
 
 
-def spread(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
-    """sum_(i != t) max(0, m - (a_t - a_i))^2 (Hinton, Sabour, Frosst 2018, equation 3)."""
+def spread(
+    config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor, margin: tf.Tensor | None = None
+) -> tf.Tensor:
+    """sum_(i != t) max(0, m - (a_t - a_i))^2 (Hinton, Sabour, Frosst 2018, equation 3); m is the final one if None."""
+    m = config.spread_margin if margin is None else tf.cast(margin, scores_BJ.dtype)
     target_B1 = tf.reduce_sum(present_BJ * scores_BJ, axis=-1, keepdims=True)
-    gap_BJ = tf.maximum(config.spread_margin - (target_B1 - scores_BJ), 0.0)
+    gap_BJ = tf.maximum(m - (target_B1 - scores_BJ), 0.0)
     return tf.reduce_sum((1.0 - present_BJ) * tf.square(gap_BJ), axis=-1)
 
 
@@ -111,4 +142,4 @@ def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.
     return tf.reduce_sum(tf.square(difference_BHWC), axis=list(range(1, difference_BHWC.shape.rank)))
 
 
-_CLASS_LOSSES = {"margin": margin, "spread": spread, "cross_entropy": cross_entropy, "nll": nll}
+_CLASS_LOSSES = {"margin": margin, "cross_entropy": cross_entropy, "nll": nll}

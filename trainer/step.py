@@ -120,9 +120,11 @@ def make_step(
     loss_scale: LossScale,
     step: tf.Variable,
     world: World,
+    spread_margin: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> StepFunction:
     """A function of a batch as of ``pipeline.train_batches`` and a stop request that trains one step.
 
+    ``learning_rate`` and ``spread_margin`` are functions of the step; the margin stays where it is None.
     The update is applied only where every rank's loss and the reduced gradient are finite.
     """
     variables = network.trainable_variables
@@ -136,7 +138,9 @@ def make_step(
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape() as tape:
             outputs = network(image, label)
-            terms = losses.loss_terms(config.loss, outputs, image if sources is None else sources, label)
+            seen = image if sources is None else sources
+            margin = None if spread_margin is None else spread_margin(step)
+            terms = losses.loss_terms(config.loss, outputs, seen, label, margin)
             means = [tf.reduce_mean(tf.cast(terms[name], dtype)) for name in term_names]
             loss = tf.add_n(means)
             scaled = loss * tf.cast(loss_scale.scale, dtype)

@@ -99,6 +99,26 @@ def test_nll_is_finite_for_a_score_of_zero() -> None:
     assert np.all(np.isfinite(tape.gradient(loss_B, scores_BJ)))
 
 
+def test_spread_margin_grows_linearly_with_the_step() -> None:
+    config = LossConfig(kind="spread", spread_margin=0.9, spread_margin_start=0.2, spread_margin_epochs=2.5)
+    margin_at = losses.spread_margin_schedule(config, steps_per_epoch=10)
+    found = [float(tf.function(margin_at)(tf.constant(step, tf.int64))) for step in (0, 5, 24, 25, 26, 2**40)]
+    np.testing.assert_allclose(found, [0.2, 0.2 + 0.7 * 5 / 25, 0.2 + 0.7 * 24 / 25, 0.9, 0.9, 0.9], rtol=EXACT)
+
+
+def test_spread_margin_is_the_final_one_by_default() -> None:
+    assert losses.spread_margin_schedule(LossConfig(kind="spread"), 10) is None
+    assert losses.spread_margin_schedule(LossConfig(kind="margin", spread_margin_epochs=2), 10) is None
+    outputs, images_BHWC, labels_B = example()
+    config = LossConfig(kind="spread", spread_margin_epochs=2)
+    final_B = losses.loss_terms(config, outputs, images_BHWC, labels_B)["spread"]
+    early_B = losses.loss_terms(config, outputs, images_BHWC, labels_B, tf.constant(0.2, tf.float64))["spread"]
+    for margin, found_B in ((0.9, final_B), (0.2, early_B)):
+        fixed = LossConfig(kind="spread", spread_margin=margin)
+        expected_B = [spread(fixed, s, y) for s, y in zip(outputs.class_scores_BJ.numpy(), labels_B, strict=True)]
+        np.testing.assert_allclose(found_B, expected_B, rtol=EXACT)
+
+
 def test_reconstruction_is_the_weighted_sum_over_pixels() -> None:
     outputs, images_BHWC, labels_B = example()
     found_B = losses.loss_terms(LossConfig(), outputs, images_BHWC, labels_B)["reconstruction"]

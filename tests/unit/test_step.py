@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import config as c
-from trainer import optimizer, step
+from trainer import losses, optimizer, step
 from trainer.distributed import World
 from trainer.model import network
 
@@ -37,7 +37,8 @@ class Case:
         self.scale = step.LossScale.create(self.config)
         self.counter = tf.Variable(0, dtype=tf.int64)
         rate = optimizer.learning_rate(self.config.optimizer, 10, 100)
-        self.step = step.make_step(self.config, self.net, self.update, rate, self.scale, self.counter, World())
+        margin = losses.spread_margin_schedule(self.config.loss, 10)
+        self.step = step.make_step(self.config, self.net, self.update, rate, self.scale, self.counter, World(), margin)
 
     def weights(self) -> list[np.ndarray]:
         return [np.array(variable.numpy()) for variable in self.net.trainable_variables]
@@ -73,6 +74,20 @@ def test_accumulation_is_the_same_step_in_parts(parts: str) -> None:
         assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-10)
     for ours_weight, theirs_weight in zip(in_parts.weights(), whole.weights(), strict=True):
         np.testing.assert_allclose(ours_weight, theirs_weight, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", ["1", "2"])
+def test_the_spread_margin_is_that_of_the_step(parts: str) -> None:
+    case = Case(
+        loss__kind="spread", loss__spread_margin_epochs="0.4", train__precision="float64", train__accumulate=parts
+    )
+    fixed = {m: case.config.loss.model_copy(update={"spread_margin": m}) for m in (0.2, 0.375, 0.55, 0.725, 0.9)}
+    for margin in (0.2, 0.375, 0.55, 0.725, 0.9, 0.9):  # four steps from 0.2 to 0.9
+        config = fixed[margin]
+        images_BHWC = tf.cast(batch()["image"], tf.float64)
+        before = losses.loss_terms(config, case.net(images_BHWC), images_BHWC, batch()["label"])["spread"]
+        # float64, in which compiled and plain sums may have another order
+        assert case.step(batch(), 0).mean("spread") == pytest.approx(float(tf.reduce_mean(before)), rel=1e-9)
 
 
 def test_a_loss_that_is_not_finite_leaves_everything_as_it_was() -> None:

@@ -18,8 +18,9 @@ from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev,
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
 from trainer.model.routing.choice import choose
 from trainer.model.routing.trace import RoutingTrace
-from trainer.model.shapes import projected
+from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
+from trainer.model.transforms import of_matrices, onto_coordinates, with_coordinates
 
 TRANSFORM_STDDEV = 0.1  # of the authors' code; for hundreds of parents see initial.parents_stddev
 
@@ -104,7 +105,8 @@ class CapsuleLayer(keras.layers.Layer):
     The transform is [I, P, J, Q], or [T, P, J, Q] with ``transforms`` = T, shared by all positions of a type; a large
     one is several variables. With
     ``rank`` = K > 0 it is a product, W_tj = A_t B_j: poses are first projected by A [T, P, K], then routed with
-    B [1, K, J, Q], which is all children's.
+    B [1, K, J, Q], which is all children's. Poses with ``rows`` > 1 are matrices, and P and Q of the transform their
+    rows; with ``coordinates`` = H children lie on a grid of H x H, and where is added to their votes.
     """
 
     def __init__(
@@ -116,6 +118,8 @@ class CapsuleLayer(keras.layers.Layer):
         children: int,
         transforms: int,
         rank: int = 0,
+        rows: int = 1,
+        coordinates: int = 0,
         initial_scale: Literal["fixed", "parents"] = "fixed",
         seed: int,
         dtype: str,
@@ -129,12 +133,13 @@ class CapsuleLayer(keras.layers.Layer):
             pose,
             config,
         )
-        self.rank, self.initial_scale = rank, initial_scale
+        self.rank, self.rows, self.coordinates, self.initial_scale = rank, rows, coordinates, initial_scale
         self.seed = seed
         self._convert_input_args = False  # Keras would round activations to half precision
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        sizes = LayerSizes(self.children, self.transforms, self.parents, int(input_shape[-1] or 0), self.pose)
+        child_pose = int(input_shape[-1] or 0)
+        sizes = LayerSizes(self.children, self.transforms, self.parents, child_pose, self.pose, self.rows)
         stddev = self._transform_stddev(sizes)
         self.projection_TPK = None
         if self.rank:  # keeps a pose's expected length, so that votes start as long as with a full transform
@@ -144,9 +149,8 @@ class CapsuleLayer(keras.layers.Layer):
                 initializer=truncated_normal(self.rank**-0.5, self.seed, f"{self.name}/projection"),
             )
             sizes = projected(sizes, self.rank)
-        self.sizes = sizes
         initializer = keras.initializers.TruncatedNormal(stddev=stddev, seed=layer_seed(self.seed, self.name))
-        drawn_TPJQ = initializer((sizes.transforms, sizes.child_pose, self.parents, self.pose), self.variable_dtype)
+        drawn_TPJQ = initializer(sizes.transform_shape, self.variable_dtype)
         rows = parts.rows(sizes)
         self.transform_parts = [
             self.add_weight(
@@ -156,9 +160,10 @@ class CapsuleLayer(keras.layers.Layer):
             )
             for number, part_TPJQ in enumerate(tf.split(drawn_TPJQ, rows))
         ]
+        self.sizes = located(sizes) if self.coordinates else sizes
         self.extra = {
             name: self._weight(name, spec)
-            for name, spec in routing.get(self.routing.algorithm).weights(self.routing, sizes).items()
+            for name, spec in routing.get(self.routing.algorithm).weights(self.routing, self.sizes).items()
         }
 
     def _transform_stddev(self, sizes: LayerSizes) -> float:
@@ -173,8 +178,15 @@ class CapsuleLayer(keras.layers.Layer):
             return drawn
         return self.add_weight(name=name, shape=spec.shape, initializer=initializer, autocast=False)
 
-    def _transform(self) -> Transform:
-        return Transform(tuple(tf.convert_to_tensor(part) for part in self.transform_parts))
+    def _routed(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
+        """Poses and transform as the routing algorithm sees them."""
+        if self.projection_TPK is not None:
+            poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
+        parts_TPJQ = tuple(of_matrices(tf.convert_to_tensor(part), self.rows) for part in self.transform_parts)
+        if self.coordinates:
+            poses_BIP = with_coordinates(poses_BIP, self.coordinates)
+            parts_TPJQ = tuple(onto_coordinates(part, self.rows) for part in parts_TPJQ)
+        return poses_BIP, Transform(parts_TPJQ)
 
     def implementation(self, batch: int) -> str | None:
         """Which implementation of its routing a batch of this size gets, and why; None where there is but one."""
@@ -193,13 +205,11 @@ class CapsuleLayer(keras.layers.Layer):
         iterations: int | None = None,
     ) -> tuple[Capsules, RoutingTrace | None]:
         """``start`` are parents to begin with, where the algorithm can; ``iterations`` replaces the configuration's."""
-        poses_BIP = tf.cast(children.poses_BNP, self.compute_dtype)
-        if self.projection_TPK is not None:
-            poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
+        poses_BIP, transform = self._routed(tf.cast(children.poses_BNP, self.compute_dtype))
         config = self.routing if iterations is None else self.routing.model_copy(update={"iterations": iterations})
         found: tuple[Capsules, RoutingTrace | None] = routing.get(config.algorithm).route(
             Capsules(poses_BIP, children.activations_BN),
-            self._transform(),
+            transform,
             {name: tf.convert_to_tensor(weight) for name, weight in self.extra.items()},
             config,
             trace=trace,

@@ -6,28 +6,15 @@ J parent types, P/Q child/parent pose size, R iterations.
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model import residual, routing
 from trainer.model.capsules import CapsuleLayer
+from trainer.model.initial import TRUNCATED, stacked_stddev
 from trainer.model.routing import Capsules, LayerSizes, Transform
 from trainer.model.routing.fan import Fan, cut_windows
 from trainer.model.routing.trace import RoutingTrace
-
-
-def transform_stddev(sizes: LayerSizes, *, by_length: bool) -> float:
-    """Initial values with which capsules neither die nor saturate, however many layers there are.
-
-    By length: I children of length u with uniform couplings give |s|^2 = I Q (stddev u / J)^2 in the mean. With
-    |s| = 3 u, lengths above 0.13 move towards 0.87 from layer to layer; |s| = 2 u is the least that does not end at 0,
-    as |squash(s)| = |s|^2 / (1 + |s|^2). Otherwise the mean of I votes has the size of the children's poses.
-    """
-    if by_length:
-        return 3.0 * sizes.parents / math.sqrt(sizes.children * sizes.pose)
-    return math.sqrt(sizes.children / sizes.child_pose)
 
 
 class ConvolutionalCapsules(CapsuleLayer):
@@ -44,6 +31,7 @@ class ConvolutionalCapsules(CapsuleLayer):
         config: RoutingConfig,
         *,
         child_types: int,
+        rows: int = 1,
         fan: Fan,
         residual: bool,
         seed: int,
@@ -51,14 +39,18 @@ class ConvolutionalCapsules(CapsuleLayer):
         name: str,
     ) -> None:
         children = fan.kernel**2 * child_types
-        super().__init__(types, pose, config, children=children, transforms=children, seed=seed, dtype=dtype, name=name)
+        super().__init__(
+            types, pose, config, children=children, transforms=children, rows=rows, seed=seed, dtype=dtype, name=name
+        )
         self.fan, self.residual = fan, residual
 
     def _transform_stddev(self, sizes: LayerSizes) -> float:
-        return transform_stddev(sizes, by_length=routing.get(self.routing.algorithm).ACTIVATED_BY_LENGTH)
+        by_length = routing.get(self.routing.algorithm).ACTIVATED_BY_LENGTH
+        return stacked_stddev(sizes, by_length=by_length) / TRUNCATED
 
-    def _transform(self) -> Transform:
-        return super()._transform()._replace(fan=self.fan)
+    def _routed(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
+        poses_BIP, transform = super()._routed(poses_BIP)
+        return poses_BIP, transform._replace(fan=self.fan)
 
     def call(
         self,

@@ -96,7 +96,9 @@ def shares_positions(config: ModelConfig) -> bool:
 
 def _with_capsules(config: ModelConfig) -> Costs:
     sizes = shapes(config)
-    head = LayerSizes(sizes.children, sizes.transforms, config.classes, sizes.child_pose, config.head.pose)
+    head = LayerSizes(
+        sizes.children, sizes.transforms, config.classes, sizes.child_pose, config.head.pose, config.pose_rows
+    )
     return Costs(
         stem=Cost(sizes.stem_parameters, _stem(config, sizes)),
         primary=Cost(sizes.primary_parameters, _primary(config, sizes)),

@@ -18,7 +18,7 @@ _PART = re.compile(r"_part_(\d+)")
 
 def rows(sizes: LayerSizes) -> tuple[int, ...]:
     """Transforms of each part, in float32 at most PART_BYTES where one of them is no larger, and nearly the same."""
-    most = max(1, PART_BYTES // (4 * sizes.child_pose * sizes.parents * sizes.pose))
+    most = max(1, PART_BYTES // (4 * math.prod(sizes.transform_shape[1:])))
     count = math.ceil(sizes.transforms / most)
     return tuple(sizes.transforms * (k + 1) // count - sizes.transforms * k // count for k in range(count))
 

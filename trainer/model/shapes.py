@@ -40,6 +40,11 @@ class Shapes(NamedTuple):
     decoder_parameters: int
 
     @property
+    def head_side(self) -> int:
+        """Of the grid that the class capsules see."""
+        return self.layers[-1].side if self.layers else self.primary_side
+
+    @property
     def layers_parameters(self) -> int:
         return sum(layer.parameters for layer in self.layers)
 
@@ -78,7 +83,7 @@ def shapes(config: ModelConfig) -> Shapes:
         stem_parameters=_stem_parameters(config.stem, config.channels),
         primary_parameters=_primary_parameters(primary, config.stem.channels[-1]),
         head_parameters=_head_parameters(
-            config, LayerSizes(children, transforms, config.classes, pose, config.head.pose)
+            config, LayerSizes(children, transforms, config.classes, pose, config.head.pose, config.pose_rows)
         ),
         decoder_parameters=_decoder_parameters(config),
     )
@@ -170,12 +175,19 @@ def _head_parameters(config: ModelConfig, sizes: LayerSizes) -> int:
     if config.head.transform == "low_rank":
         projection = sizes.transforms * sizes.child_pose * config.head.rank
         sizes = projected(sizes, config.head.rank)
-    return projection + _routed_parameters(config.routing, sizes)
+    transform = math.prod(sizes.transform_shape)
+    routed = located(sizes) if config.head.coordinates else sizes
+    return projection + transform + extra.parameters(config.routing, routed)
 
 
 def projected(sizes: LayerSizes, rank: int) -> LayerSizes:
     """What is routed behind a projection of the children to ``rank`` numbers, where all share one transform."""
     return sizes._replace(transforms=1, child_pose=rank)
+
+
+def located(sizes: LayerSizes) -> LayerSizes:
+    """What is routed where row and column are added to a child's pose; its transform of them is not learned."""
+    return sizes._replace(child_pose=sizes.child_pose + 2, rows=1)
 
 
 def _layers(config: ModelConfig, side: int) -> tuple[LayerShape, ...]:
@@ -187,7 +199,7 @@ def _layers(config: ModelConfig, side: int) -> tuple[LayerShape, ...]:
         side = _side(below, kernel, stride, wanted.padding, f"model.layers, layer {index}")
         same = (side, types, pose) == (below, child_types, child_pose)
         children = kernel * kernel * child_types
-        window = LayerSizes(children, children, types, child_pose, pose)
+        window = LayerSizes(children, children, types, child_pose, pose, config.pose_rows)
         parameters = _routed_parameters(config.routing, window)
         found.append(LayerShape(below, child_types, side, window, wanted.residual and same, parameters))
         child_types, child_pose = types, pose
@@ -200,8 +212,7 @@ def _layers(config: ModelConfig, side: int) -> tuple[LayerShape, ...]:
 
 
 def _routed_parameters(routing: RoutingConfig, sizes: LayerSizes) -> int:
-    transform = sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
-    return transform + extra.parameters(routing, sizes)
+    return math.prod(sizes.transform_shape) + extra.parameters(routing, sizes)
 
 
 def _decoder_parameters(config: ModelConfig) -> int:

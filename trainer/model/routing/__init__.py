@@ -77,6 +77,12 @@ class LayerSizes(NamedTuple):
     parents: int  # J
     child_pose: int  # P
     pose: int  # Q
+    rows: int = 1  # of poses that are matrices, row by row; 1: vectors
+
+    @property
+    def transform_shape(self) -> tuple[int, int, int, int]:
+        """Of what is learned: matrices M are multiplied from the right, M W, so that W has the size of a row."""
+        return self.transforms, self.child_pose // self.rows, self.parents, self.pose // self.rows
 
 
 class WeightSpec(NamedTuple):

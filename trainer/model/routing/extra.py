@@ -52,6 +52,15 @@ def self_attention(config: RoutingConfig, sizes: LayerSizes) -> dict[str, Weight
     return {"prior": WeightSpec((sizes.children, sizes.parents)), **dynamic(config, sizes)}
 
 
+def em(config: RoutingConfig, sizes: LayerSizes) -> dict[str, WeightSpec]:
+    """beta_a and beta_u, one of each for every parent (of a convolutional layer: every parent type)."""
+    return {
+        "beta_activation": WeightSpec((sizes.parents,)),
+        "beta_cost": WeightSpec((sizes.parents,)),
+        **dynamic(config, sizes),
+    }
+
+
 KNOWN = {
     "dynamic": dynamic,
     "uniform": uniform,
@@ -59,6 +68,7 @@ KNOWN = {
     "inverted": inverted,
     "self_routing": self_routing,
     "self_attention": self_attention,
+    "em": em,
 }
 
 

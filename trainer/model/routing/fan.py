@@ -46,22 +46,36 @@ class Fan(NamedTuple):
         return (self.padded - self.kernel) // self.stride + 1
 
     @property
+    def windows_per_child(self) -> float:
+        """Windows times their size over the positions that are in any: how often a child is seen if all are full."""
+        seen = sum(count > 0 for count in _windows_of_a_row(self))
+        return (self.windows * self.kernel / seen) ** 2
+
+    @property
     def overlaps(self) -> bool:
         """Whether a child can be in several windows."""
         return self.kernel > self.stride and self.windows > 1
 
 
-def softmax_over_parents(logits_IBJ: tf.Tensor, fan: Fan | None) -> tf.Tensor:
-    """Couplings that sum to 1 over all parents that a child can reach.
+def _windows_of_a_row(fan: Fan) -> list[int]:
+    starts = [window * fan.stride - fan.before for window in range(fan.windows)]
+    return [sum(start <= position < start + fan.kernel for start in starts) for position in range(fan.side)]
+
+
+def log_softmax_over_parents(logits_IBJ: tf.Tensor, fan: Fan | None, leaky: bool = False) -> tf.Tensor:
+    """Logarithms of couplings that sum to 1 over all parents that a child can reach.
 
     Args:
         logits_IBJ: at least float32; with a fan the batch is BW.
         fan: None: each child is in one window, and its parents are the J of that window.
+        leaky: a further parent with logit 0 for each child, 'none of the above', takes its share and is left out.
     """
-    if fan is None or not fan.overlaps:
-        return tf.nn.softmax(logits_IBJ, axis=-1)
     normaliser_IB = tf.reduce_logsumexp(logits_IBJ, axis=-1)
-    return tf.exp(logits_IBJ - _over_windows(normaliser_IB, fan, tf.reduce_logsumexp, NOTHING)[..., tf.newaxis])
+    if fan is not None and fan.overlaps:
+        normaliser_IB = _over_windows(normaliser_IB, fan, tf.reduce_logsumexp, NOTHING)
+    if leaky:  # ln(e^n + e^0)
+        normaliser_IB = tf.nn.softplus(normaliser_IB)
+    return logits_IBJ - normaliser_IB[..., tf.newaxis]
 
 
 def sum_over_windows(values_IB: tf.Tensor, fan: Fan) -> tf.Tensor:
@@ -74,11 +88,8 @@ def sum_over_windows(values_IB: tf.Tensor, fan: Fan) -> tf.Tensor:
 
 def windows_of_each_child(fan: Fan) -> list[int]:
     """How many windows each position is in, row by row; 0 where the stride leaves a border over."""
-    line = [
-        sum(w * fan.stride <= fan.before + h < w * fan.stride + fan.kernel for w in range(fan.windows))
-        for h in range(fan.side)
-    ]
-    return [row * column for row in line for column in line]
+    row = _windows_of_a_row(fan)
+    return [above * beside for above in row for beside in row]
 
 
 def cut_windows(grid_BHWX: tf.Tensor, fan: Fan) -> tf.Tensor:

@@ -14,8 +14,11 @@ from trainer.model.routing import LayerSizes
 
 
 def votes(sizes: LayerSizes) -> int:
-    """Each child's transform times its pose, for each parent: I P J Q, also where children share transforms."""
-    return sizes.children * sizes.child_pose * sizes.parents * sizes.pose
+    """Each child's transform times its pose, for each parent: I P J Q, also where children share transforms.
+
+    A matrix is multiplied row by row: I sqrt(P) J Q.
+    """
+    return sizes.children * (sizes.child_pose // sizes.rows) * sizes.parents * sizes.pose
 
 
 def each_vote(sizes: LayerSizes) -> int:
@@ -30,7 +33,7 @@ def dynamic(config: RoutingConfig, sizes: LayerSizes) -> int:
 
 def uniform(config: RoutingConfig, sizes: LayerSizes) -> int:
     """One product: poses of children that share a transform are summed before it, and there are no votes."""
-    return sizes.transforms * sizes.child_pose * sizes.parents * sizes.pose
+    return sizes.transforms * (sizes.child_pose // sizes.rows) * sizes.parents * sizes.pose
 
 
 def random(config: RoutingConfig, sizes: LayerSizes) -> int:
@@ -55,6 +58,11 @@ def self_attention(config: RoutingConfig, sizes: LayerSizes) -> int:
     return votes(sizes) + 2 * each_vote(sizes)
 
 
+def em(config: RoutingConfig, sizes: LayerSizes) -> int:
+    """Votes once, means and variances in each of R iterations, densities between them."""
+    return votes(sizes) + (3 * config.iterations - 1) * each_vote(sizes)
+
+
 KNOWN = {
     "dynamic": dynamic,
     "uniform": uniform,
@@ -62,6 +70,7 @@ KNOWN = {
     "inverted": inverted,
     "self_routing": self_routing,
     "self_attention": self_attention,
+    "em": em,
 }
 
 

@@ -43,10 +43,10 @@ def observe(coupling: tf.Tensor, leaky: bool, records: int, fan: Fan | None = No
 
     Args:
         coupling: [I, B, J], or any other with B second and J last.
-        fan: where couplings [I, B, J] sum to 1 over all parents in all windows of a child; not with ``leaky``.
+        fan: where couplings [I, B, J] sum to 1 over all parents in all windows of a child.
     """
     if fan is not None:
-        return _observe_over_windows(coupling, records, fan)
+        return _observe_over_windows(coupling, leaky, records, fan)
     outcomes = coupling.shape[-1] + leaky
     missing = tf.maximum(1.0 - tf.reduce_sum(coupling, axis=-1), 0.0) if leaky else None
     entropy = -tf.reduce_sum(_p_log_p(coupling), axis=-1)
@@ -75,18 +75,26 @@ def merged(steps: Sequence[CouplingTrace], children: Sequence[int]) -> CouplingT
     )
 
 
-def _observe_over_windows(coupling_IBJ: tf.Tensor, records: int, fan: Fan) -> CouplingTrace:
-    entropy_BN = -sum_over_windows(tf.reduce_sum(_p_log_p(coupling_IBJ), axis=-1), fan)
+def _observe_over_windows(coupling_IBJ: tf.Tensor, leaky: bool, records: int, fan: Fan) -> CouplingTrace:
     windows = windows_of_each_child(fan)
-    types = entropy_BN.shape[-1] // len(windows)
+    types = coupling_IBJ.shape[0] // fan.kernel**2
     seen = [position * types + t for position, count in enumerate(windows) if count for t in range(types)]
-    outcomes = [count * coupling_IBJ.shape[-1] for count in windows if count for _ in range(types)]
-    entropy_BN = tf.gather(entropy_BN, seen, axis=1)
+    outcomes = [count * coupling_IBJ.shape[-1] + leaky for count in windows if count for _ in range(types)]
+
+    def by_child(values_IB: tf.Tensor) -> tf.Tensor:
+        return tf.gather(sum_over_windows(values_IB, fan), seen, axis=1)
+
+    entropy_BN = -by_child(tf.reduce_sum(_p_log_p(coupling_IBJ), axis=-1))
+    unassigned = tf.zeros([], coupling_IBJ.dtype)
+    if leaky:
+        missing_BN = tf.maximum(1.0 - by_child(tf.reduce_sum(coupling_IBJ, axis=-1)), 0.0)
+        entropy_BN -= _p_log_p(missing_BN)
+        unassigned = tf.reduce_mean(missing_BN)
     largest_N = tf.constant([math.log(max(count, 2)) for count in outcomes], entropy_BN.dtype)
     return CouplingTrace(
         entropy=tf.reduce_mean(entropy_BN / largest_N),
         effective_parents=tf.reduce_mean(tf.exp(entropy_BN)),
-        unassigned=tf.zeros([], coupling_IBJ.dtype),
+        unassigned=unassigned,
         coupling_INJ=coupling_IBJ[:, :records],
     )
 
