@@ -35,7 +35,7 @@ def net(layers: dict | None, *, precision: str = "float64", **routing) -> CapsNe
     for layer in [*made.capsule_layers, made.class_capsules]:
         for name in ("gain", "shift"):
             layer.extra[name].assign(rng.normal(size=layer.pose))
-        layer.transform_TPJQ.assign(rng.normal(size=layer.transform_TPJQ.shape))
+        layer.transform_parts[0].assign(rng.normal(size=layer.transform_parts[0].shape))
     return made
 
 
@@ -49,7 +49,7 @@ def test_is_the_papers_procedure(iterations: int) -> None:
     assert made.capsule_layers[0].fan.windows == 1  # a window of all children: a fully connected layer
     poses_BIP = made.primary(made.stem(images())).poses_BNP.numpy()
     layers = [
-        (layer.transform_TPJQ.numpy(), layer.extra["gain"].numpy(), layer.extra["shift"].numpy())
+        (layer.transform_parts[0].numpy(), layer.extra["gain"].numpy(), layer.extra["shift"].numpy())
         for layer in [*made.capsule_layers, made.class_capsules]
     ]
     outputs = made(images(), trace=True, coupling_records=B)
