@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import configs, losses, optimizer
-from trainer.config import RunConfig, with_overrides
+from trainer.config import ModelConfig, RunConfig, with_overrides
 from trainer.errors import ConfigError
 from trainer.model.network import build
 from trainer.model.shapes import shapes
@@ -52,6 +52,25 @@ def test_loads(name: str) -> None:
 def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean sabour2017"):
         configs.load("sabour")
+
+
+def test_imagenet_starts_alive() -> None:
+    """Neither dead, as with the scale that suits ten classes, nor with a few parents that took all children."""
+    config = configs.load("imagenet").model
+    images_BHWC = np.random.default_rng(0).random((2, 128, 128, 3)).astype(np.float32)
+    alive, dead = (
+        build(with_head(config, scale))(images_BHWC, trace=True).traces["class_capsules"]
+        for scale in ("parents", "fixed")
+    )
+    assert 0.01 < np.mean(alive.parent_activations_BJ) < 0.05
+    assert np.max(alive.parent_activations_BJ) < 0.5
+    assert 0.999 < float(alive.entropy_R[-1]) < 0.99999
+    assert np.mean(dead.parent_activations_BJ) < 0.001  # so that the bounds tell one from the other
+    assert float(dead.entropy_R[-1]) > 0.99999
+
+
+def with_head(config: ModelConfig, initial_scale: str) -> ModelConfig:
+    return config.model_copy(update={"head": config.head.model_copy(update={"initial_scale": initial_scale})})
 
 
 @pytest.mark.parametrize("name", configs.names())

@@ -1,13 +1,15 @@
-"""ImageNet-shaped: 128x128 colour images, 1,000 classes, a residual stem, transforms shared over positions.
+"""ImageNet-shaped: 128x128 colour images, 1,000 classes, a residual stem, low-rank transforms.
 
 Command:  capsnet train imagenet --data.uri gs://BUCKET/imagenet
 Hardware: eight GPUs
 Time:     not measured here
 Score:    not measured here
 
-15.5 M parameters, of which 8.2 M are the transform [32, 16, 1000, 16]; a full one would have 131 M. Softmax over
-the lengths in place of the margin loss, whose 999 absent classes outweigh the one that is present. With so many
-parents dynamic routing starts out nearly uniform and its lengths nearly 0: not a recipe for accuracy yet.
+7.8 M parameters. Of these 0.5 M are the head: each of 32 child types is projected to 32 numbers [32, 16, 32], and one
+transform of these [1, 32, 1000, 16] serves all children; a full one would have 131 M, one shared over positions 8.2 M.
+The transform's initial scale follows the number of parents: class capsules start with a length of 0.02, at the scale
+that suits ten classes it is 0.0004. Softmax over the lengths; with 300 classes made of the embedded set, 600 steps
+took it and the margin loss equally far (25.6 and 25.4 % of test images).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def config() -> c.RunConfig:
             stem=c.StemConfig(kind="residual", channels=(64, 128, 256, 512), strides=(2, 2, 2, 2), blocks=1),
             primary=c.PrimaryConfig(types=32, pose=16, kernel=3, stride=2, padding="same"),
             routing=c.RoutingConfig(algorithm="dynamic", iterations=3),
-            head=c.HeadConfig(pose=16, transform="shared"),
+            head=c.HeadConfig(pose=16, transform="low_rank", rank=32, initial_scale="parents"),
             decoder=c.DecoderConfig(hidden=()),
         ),
         loss=c.LossConfig(kind="cross_entropy", scale=20.0),

@@ -19,7 +19,12 @@ from trainer.model.network import build
 KINDS = ("conv_parameters", "conv_multiply_adds")
 SMALLER = {"sabour2017": {"model.stem.channels": "64", "model.primary.types": 16, "model.decoder.hidden": "32"}}
 
-TINY = {"model.primary.types": 1, "model.primary.pose": 1, "model.decoder.hidden": "8"}
+TINY = {
+    "model.head.transform": "shared",
+    "model.primary.types": 1,
+    "model.primary.pose": 1,
+    "model.decoder.hidden": "8",
+}
 
 
 def control(name: str, kind: str, **changes) -> RunConfig:

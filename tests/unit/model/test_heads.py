@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model.capsules import CapsuleLayer, project
-from trainer.model.initial import CHILD_SQUARE, START
-from trainer.model.routing import Capsules
+from trainer.model.initial import CHILD_SQUARE, parents_start
+from trainer.model.routing import Capsules, LayerSizes
 from trainer.model.squash import lengths
 
 EXACT = 1e-9  # float64, sums of tens of terms in another order
@@ -87,18 +87,47 @@ def test_votes_start_as_long_with_low_rank_as_without(initial_scale: str) -> Non
     assert np.mean(votes**2) == pytest.approx(np.mean(whole.transform_parts[0].numpy() ** 2), rel=0.05)
 
 
+STARTS = [(96, 0, 16), (96, 0, 8), (12, 0, 16), (12, 32, 16), (96, 32, 16)]
+
+
+def started(algorithm: str, parents: int, transforms: int, rank: int, pose: int) -> tuple[CapsuleLayer, Capsules]:
+    """A layer and 96 children whose types are alike at all positions, with the squared length that is assumed."""
+    sizes = {"parents": parents, "pose": pose, "children": 96, "transforms": transforms, "initial_scale": "parents"}
+    poses_BTP = np.random.default_rng(3).normal(size=(8, transforms, P)).astype(np.float32)
+    poses_BTP *= np.sqrt(CHILD_SQUARE) / np.linalg.norm(poses_BTP, axis=-1, keepdims=True)
+    poses_BIP = tf.constant(np.tile(poses_BTP, (1, 96 // transforms, 1)))
+    return layer(algorithm, rank, dtype="float32", **sizes), Capsules(poses_BIP, lengths(poses_BIP))
+
+
 @pytest.mark.parametrize("parents", [10, 100, 1000])
-@pytest.mark.parametrize(("transforms", "rank", "pose"), [(96, 0, 16), (96, 0, 8), (12, 0, 16), (12, 32, 16)])
-def test_parents_start_with_the_same_length_at_any_number(parents: int, transforms: int, rank: int, pose: int) -> None:
+@pytest.mark.parametrize(("transforms", "rank", "pose"), STARTS)
+def test_parents_start_with_the_length_that_is_meant(parents: int, transforms: int, rank: int, pose: int) -> None:
     """Squashed lengths are nearly squares here. The mean square of J x Q normal numbers is uncertain by sqrt(2 / JQ),
     which is 16 % at J = 10, Q = 8; that of K shared ones by 25 % at K = 32."""
-    sizes = {"parents": parents, "pose": pose, "children": 96, "transforms": transforms, "initial_scale": "parents"}
-    found = layer("uniform", rank, **sizes)
-    poses_BTP = np.random.default_rng(3).normal(size=(8, transforms, P)).astype(np.float64)
+    found, capsules = started("uniform", parents, transforms, rank, pose)
+    start = parents_start(LayerSizes(96, transforms, parents, P, pose))
+    assert np.mean(found(capsules)[0].activations_BN) == pytest.approx(start**2 / (1 + start**2), rel=0.35)
+
+
+def test_matrix_poses_start_with_the_length_that_is_meant() -> None:
+    """Of 1,000 x 4 numbers, two of each row of W."""
+    found = layer("uniform", 0, parents=1000, pose=4, children=96, transforms=12, rows=2, initial_scale="parents")
+    poses_BTP = np.random.default_rng(3).normal(size=(8, 12, P))
     poses_BTP *= np.sqrt(CHILD_SQUARE) / np.linalg.norm(poses_BTP, axis=-1, keepdims=True)
-    poses_BIP = tf.constant(np.tile(poses_BTP, (1, 96 // transforms, 1)))  # types are alike at all positions
+    poses_BIP = tf.constant(np.tile(poses_BTP, (1, 8, 1)))
+    start = parents_start(LayerSizes(96, 12, 1000, P, 4, 2))
     lengths_BJ = found(Capsules(poses_BIP, lengths(poses_BIP)))[0].activations_BN
-    assert np.mean(lengths_BJ) == pytest.approx(START**2 / (1 + START**2), rel=0.35)
+    assert np.mean(lengths_BJ) == pytest.approx(start**2 / (1 + start**2), rel=0.1)
+
+
+@pytest.mark.parametrize("parents", [10, 100, 1000])
+@pytest.mark.parametrize(("transforms", "rank", "pose"), STARTS)
+def test_no_parent_runs_away_at_the_start(parents: int, transforms: int, rank: int, pose: int) -> None:
+    """With |s| = 1/3 at any size a thousand parents fail this: entropy 0.04 to 0.37, the longest 1.0."""
+    found, capsules = started("dynamic", parents, transforms, rank, pose)
+    routed, trace = found(capsules, trace=True)
+    assert float(trace.entropy_R[-1]) > 0.999
+    assert np.max(routed.activations_BN) < 0.5
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])

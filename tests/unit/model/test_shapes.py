@@ -77,6 +77,8 @@ def test_parameters_of_the_papers_networks() -> None:
     assert shapes(mnist).parameters - shapes(mnist).decoder_parameters == 6_804_224
     efficient = shapes(configs.load("efficient_capsnet").model)
     assert (efficient.parameters - efficient.decoder_parameters, efficient.children) == (161_824, 16)
+    large = shapes(configs.load("imagenet").model)
+    assert (large.parameters, large.head_parameters) == (7_788_608, 32 * 16 * 32 + 32 * 1000 * 16)
     cifar = shapes(configs.load("sabour2017_cifar10").model)
     assert (cifar.parameters, cifar.children) == (22_476_288, 9_216)
 
