@@ -11,6 +11,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from trainer import configs
 from trainer.config import ModelConfig, RoutingConfig
+from trainer.errors import ConfigError
 from trainer.model import routing
 from trainer.model.costs import Cost, costs
 from trainer.model.network import build
@@ -101,6 +102,15 @@ def test_every_algorithm_is_counted(algorithm: str) -> None:
     sizes = LayerSizes(6, 6, 3, 2, 4)
     few, many = (products.multiply_adds(RoutingConfig(algorithm=algorithm), s) for s in (sizes, sizes._replace(pose=8)))
     assert 6 * 2 * 3 * 4 <= few < many  # at least one dense product of the children with the transform
+
+
+def test_an_algorithm_that_says_nothing_of_its_cost_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(products.KNOWN, "uniform")
+    with pytest.raises(ConfigError, match=r"routing uniform: .*/routing/uniform\.py a function multiply_adds"):
+        products.multiply_adds(RoutingConfig(algorithm="uniform"), LayerSizes(6, 6, 3, 2, 4))
+    own = lambda config, sizes: 17  # noqa: E731
+    monkeypatch.setattr(routing.get("uniform"), "multiply_adds", own, raising=False)
+    assert products.multiply_adds(RoutingConfig(algorithm="uniform"), LayerSizes(6, 6, 3, 2, 4)) == 17
 
 
 def test_needs_no_tensorflow() -> None:

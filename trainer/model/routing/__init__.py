@@ -8,6 +8,8 @@ An algorithm is a module of this package with the name that it has in ``RoutingC
         -> (parents, RoutingTrace | None)
     ACTIVATED_BY_LENGTH
         whether a parent's pose is squashed and its activation is the length of it
+    multiply_adds(config, sizes) -> int
+        what it is defined to compute for one record; what ``products`` knows need not say it again
 
 To add one: write the file, and add its name to ``RoutingConfig.algorithm``. Importing this package does not
 import TensorFlow.

@@ -9,6 +9,7 @@ Axes: I children, T transforms, J parents, P/Q child/parent pose size, R iterati
 from __future__ import annotations
 
 from trainer.config import RoutingConfig
+from trainer.errors import ConfigError
 from trainer.model import routing
 from trainer.model.routing import LayerSizes
 
@@ -75,6 +76,15 @@ KNOWN = {
 
 
 def multiply_adds(config: RoutingConfig, sizes: LayerSizes) -> int:
-    """Of one capsule layer, its transform included."""
-    count = KNOWN.get(config.algorithm) or routing.get(config.algorithm).multiply_adds
+    """Of one capsule layer, its transform included.
+
+    Raises:
+        ConfigError: the algorithm does not say what it computes.
+    """
+    count = KNOWN.get(config.algorithm) or getattr(routing.get(config.algorithm), "multiply_adds", None)
+    if count is None:
+        raise ConfigError(
+            f"routing {config.algorithm}: its cost is not known; give trainer/model/routing/{config.algorithm}.py a "
+            "function multiply_adds(config, sizes)"
+        )
     return int(count(config, sizes))
