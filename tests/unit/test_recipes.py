@@ -27,7 +27,7 @@ def small(name: str) -> RunConfig:
 
 
 def test_names() -> None:
-    assert {"quick", "sabour2017", "sabour2017_cifar10", "imagenet"} <= set(configs.names())
+    assert {"quick", "sabour2017", "sabour2017_cifar10", "imagenet", "efficient_capsnet"} <= set(configs.names())
     assert configs.DEFAULT in configs.names()
     assert set(configs.claims()) == set(configs.names())
 
