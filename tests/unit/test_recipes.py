@@ -18,6 +18,7 @@ from trainer.model.shapes import shapes
 SMALLER = {
     "sabour2017": {"model.stem.channels": "16", "model.primary.types": 4, "model.decoder.hidden": "32"},
     "sabour2017_cifar10": {"model.stem.channels": "16", "model.primary.types": 4},
+    "hinton2018": {"model.stem.channels": "8", "model.primary.types": 4, "model.layers.types": "4,4"},
     "imagenet": {"model.image_size": 32},
 }
 

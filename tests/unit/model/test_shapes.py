@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from trainer import configs
-from trainer.config import ModelConfig
+from trainer.config import ModelConfig, with_overrides
 from trainer.errors import ConfigError
 from trainer.model import routing
 from trainer.model.network import build
@@ -81,6 +81,16 @@ def test_parameters_of_the_papers_networks() -> None:
     assert (large.parameters, large.head_parameters) == (7_788_608, 32 * 16 * 32 + 32 * 1000 * 16)
     cifar = shapes(configs.load("sabour2017_cifar10").model)
     assert (cifar.parameters, cifar.children) == (22_476_288, 9_216)
+
+
+def test_parameters_of_matrix_capsules() -> None:
+    """The paper states 310 K and 68 K; its text adds up to these."""
+    large = configs.load("hinton2018")
+    smaller = {"model.stem.channels": "64", "model.primary.types": "8", "model.layers.types": "16,16"}
+    for config, count in ((large, 316_394), (with_overrides(large, smaller), 67_154)):
+        sizes = shapes(config.model)
+        assert sizes.parameters == count
+        assert [layer.side for layer in sizes.layers] == [6, 4]
 
 
 @pytest.mark.parametrize(
