@@ -55,14 +55,7 @@ SHAPES = [
     Shape(2048, 1000, 16, 16, 32, 2048),
     Shape(2048, 1000, 16, 16, 16, 32),
 ]
-TILED, EINSUM, XLA, PRODUCT, STREAMED, AUTO = (
-    "tiled votes",
-    "einsum",
-    "einsum, XLA",
-    "products only",
-    "streamed",
-    "capsnet",
-)
+TILED, EINSUM, XLA, PRODUCT, AUTO = "tiled votes", "einsum", "einsum, XLA", "products only", "capsnet"
 CELLS = [TILED, EINSUM, XLA, PRODUCT, AUTO]
 STORED_LIMIT = 700e6
 """Bytes of votes above which cells that store them are left out: they hold them several times over."""
@@ -292,11 +285,8 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
     sizes = LayerSizes(children, transform.transforms, transform.parents, pose_in, transform.pose)
     positions = children // transform.transforms
     block = choose(RoutingConfig(), sizes._replace(transforms=children), batch).transforms
-    poses_TXP = tf.reshape(
-        tf.transpose(tf.reshape(poses_BIP, [batch, positions, -1, pose_in]), [2, 1, 0, 3]),
-        [-1, positions * batch, pose_in],
-    )
-    poses_XTP = tf.transpose(poses_TXP, [1, 0, 2])
+    poses_BNTP = tf.reshape(poses_BIP, [batch, positions, -1, pose_in])
+    poses_XTP = tf.reshape(tf.transpose(poses_BNTP, [1, 0, 2, 3]), [positions * batch, -1, pose_in])
     blocks = FullBlocks(poses_XTP, transform, (max(1, block // positions), 1), False, False)
     found, sums = [], [tf.zeros([])]
     for k in range(len(blocks)):

@@ -140,6 +140,12 @@ class RoutingConfig(Section):
     xla: bool = neutral(True, description="compile the routing (not the convolutions) with XLA")
     em: EmConfig = EmConfig()
 
+    @model_validator(mode="after")
+    def _streamed_votes_have_no_lengths(self) -> Self:
+        if self.agreement == "cosine" and self.implementation == "streamed":
+            raise ValueError("agreement cosine needs the lengths of the votes: use implementation stored or auto")
+        return self
+
 
 class HeadConfig(Section):
     kind: Literal["capsules", "conv_parameters", "conv_multiply_adds"] = Field(

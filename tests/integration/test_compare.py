@@ -29,8 +29,10 @@ def words(output: Path, *arguments: str, fields: dict[str, str] | None = None) -
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
+    # as typed at a shell: what it says to type next is another thing behind make, which may have started these tests
+    environment = {name: value for name, value in os.environ.items() if name != "CAPSNET_FRONT"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 

@@ -176,6 +176,11 @@ def test_the_choice_goes_by_sizes_and_says_why() -> None:
     assert not choice.choose(RoutingConfig(memory_bytes="10MB"), sizes, 128).keep
 
 
+def test_cosine_is_not_streamed() -> None:
+    with pytest.raises(ValueError, match="agreement cosine needs the lengths of the votes"):
+        RoutingConfig(agreement="cosine", implementation="streamed")
+
+
 def test_nothing_leaves_the_graph() -> None:
     """No host round trip: each operation of step and gradient has a kernel of TensorFlow or XLA."""
     poses_BIP, transform_TPJQ, _, _ = example(dtype=np.float32)
