@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-from collections.abc import Generator
+import signal
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -212,7 +213,8 @@ def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[J
     def submit(count: int) -> None:
         for job in islice(waiting, count):
             classes = len(made.found.classes)
-            running[executor.submit(make_shard, request.destination, job, classes, made.fingerprint)] = job
+            with _interrupts_wait():
+                running[executor.submit(make_shard, request.destination, job, classes, made.fingerprint)] = job
 
     try:
         submit(workers + 1)
@@ -232,6 +234,19 @@ def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[J
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C comes afterwards: a pool whose thread or process is half-started cannot be shut down.
+
+    Processes inherit it, so that none is stopped before it has come to ``begin``.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_same(request: Request, index: Index, fresh: dict[str, Seen]) -> None:
