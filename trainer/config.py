@@ -135,7 +135,7 @@ class RoutingConfig(Section):
         description="all votes in memory, or made again block by block wherever they are needed; auto goes by sizes",
     )
     memory_bytes: ByteSize = neutral(
-        ByteSize(512 * 2**20), gt=0, description="what a layer may hold between its passes, as 1GiB"
+        ByteSize(2**30), gt=0, description="what a layer may hold between its passes, as 1GiB"
     )
     xla: bool = neutral(True, description="compile the routing (not the convolutions) with XLA")
     em: EmConfig = EmConfig()

@@ -33,8 +33,8 @@ UNROLLED = 48
 as of its reduction over the first axis. With more of them their cache lines collide, and a matrix product is faster."""
 
 Tensors = Sequence[tf.Tensor]
-Kept = tuple[tf.Tensor, tf.Tensor | None]
-"""Couplings of a block, and the gradient of their logits, or None where none goes through them."""
+Kept = tuple[tf.Tensor | None, tf.Tensor | None]
+"""Couplings of a block, and the gradient of their logits; None where they are to be made again."""
 
 
 class Pass(NamedTuple):
@@ -79,10 +79,16 @@ class Blocks(Protocol):
         ...
 
     def gradients(
-        self, k: int, share: float, first_BJQ: tf.Tensor | None, passes: Sequence[Pass], kept: Sequence[Kept] | None
+        self,
+        k: int,
+        share: float,
+        first_BJQ: tf.Tensor | None,
+        passes: Sequence[Pass],
+        kept: Sequence[Kept],
+        through_logits: bool,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Of this block's poses and transforms. ``first_BJQ``: ds of the first iteration, whose coupling is ``share``;
-        ``kept``: c and db of each pass; None makes them again."""
+        ``kept``: c and db of each pass; ``through_logits``: False leaves out db V."""
         ...
 
     def joined(self, found: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -145,12 +151,19 @@ class FullBlocks:
         return call(_full_backward, self.xla, self._votes(k), of, coupling, sum_BJQ, self.leaky)
 
     def gradients(
-        self, k: int, share: float, first_BJQ: tf.Tensor | None, passes: Sequence[Pass], kept: Sequence[Kept] | None
+        self,
+        k: int,
+        share: float,
+        first_BJQ: tf.Tensor | None,
+        passes: Sequence[Pass],
+        kept: Sequence[Kept],
+        through_logits: bool,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        if kept is None:
-            made = call(_full_again, self.xla, self._votes(k), share, first_BJQ, passes, self.leaky)
-        else:
-            made = call(_full_vote_gradient, self.xla, share, first_BJQ, passes, kept)
+        whole = all(c is not None and (db is not None or not through_logits) for c, db in kept)
+        votes_nBJQ = None if whole else self._votes(k)
+        made = call(
+            _full_vote_gradient, self.xla, votes_nBJQ, share, first_BJQ, passes, kept, through_logits, self.leaky
+        )
         poses_nBP, matrices_nPX = self._inputs(k)
         # of the first pass alone it is the same for all children, n = 1
         made_nBX = tf.cast(tf.reshape(made, [made.shape[0], -1, self.parents * self.pose]), self.dtype)
@@ -190,25 +203,26 @@ def _full_forward(votes_nBJQ, said_BJQ, sum_BJQ, leaky):  # type: ignore[no-unty
 
 def _full_backward(votes_nBJQ, of, coupling_nBJ, sum_BJQ, leaky):  # type: ignore[no-untyped-def]
     votes_nBJQ = at_least_float32(votes_nBJQ)
-    _, logits_gradient_nBJ = _full_pair(votes_nBJQ, of, coupling_nBJ, leaky)
+    _, logits_gradient_nBJ = _full_pair(votes_nBJQ, of, (coupling_nBJ, None), True, leaky)
     return weighted_sum(logits_gradient_nBJ, votes_nBJQ, sum_BJQ), logits_gradient_nBJ
 
 
-def _full_pair(votes_nBJQ, of, coupling_nBJ, leaky):  # type: ignore[no-untyped-def]
+def _full_pair(votes_nBJQ, of, kept, through_logits, leaky):  # type: ignore[no-untyped-def]
+    coupling_nBJ, logits_gradient_nBJ = kept
     if coupling_nBJ is None:
         coupling_nBJ = couplings(tf.reduce_sum(votes_nBJQ * of.said_BJQ, axis=-1), leaky)
-    coupling_gradient_nBJ = tf.reduce_sum(votes_nBJQ * of.preactivation_gradient_BJQ, axis=-1)
-    return coupling_nBJ, logits_gradient(coupling_nBJ, coupling_gradient_nBJ)
+    if logits_gradient_nBJ is None and through_logits:
+        coupling_gradient_nBJ = tf.reduce_sum(votes_nBJQ * of.preactivation_gradient_BJQ, axis=-1)
+        logits_gradient_nBJ = logits_gradient(coupling_nBJ, coupling_gradient_nBJ)
+    return coupling_nBJ, logits_gradient_nBJ
 
 
-def _full_again(votes_nBJQ, share, first_BJQ, passes, leaky):  # type: ignore[no-untyped-def]
-    votes_nBJQ = at_least_float32(votes_nBJQ)
-    return _full_vote_gradient(share, first_BJQ, passes, [_full_pair(votes_nBJQ, of, None, leaky) for of in passes])
-
-
-def _full_vote_gradient(share, first_BJQ, passes, kept):  # type: ignore[no-untyped-def]
+def _full_vote_gradient(votes_nBJQ, share, first_BJQ, passes, kept, through_logits, leaky):  # type: ignore[no-untyped-def]
+    if votes_nBJQ is not None:
+        votes_nBJQ = at_least_float32(votes_nBJQ)
     total = None if first_BJQ is None else share * first_BJQ[tf.newaxis]
-    for of, (coupling_nBJ, logits_gradient_nBJ) in zip(passes, kept, strict=True):
+    for of, mine in zip(passes, kept, strict=True):
+        coupling_nBJ, logits_gradient_nBJ = _full_pair(votes_nBJQ, of, mine, through_logits, leaky)
         term = coupling_nBJ[..., tf.newaxis] * of.preactivation_gradient_BJQ
         total = term if total is None else total + term
         if logits_gradient_nBJ is not None:
@@ -267,10 +281,16 @@ class SharedBlocks:
         return call(_shared_backward, self.xla, *self._inputs(k), of, coupling, sum_BJQ, self.leaky)
 
     def gradients(
-        self, k: int, share: float, first_BJQ: tf.Tensor | None, passes: Sequence[Pass], kept: Sequence[Kept] | None
+        self,
+        k: int,
+        share: float,
+        first_BJQ: tf.Tensor | None,
+        passes: Sequence[Pass],
+        kept: Sequence[Kept],
+        through_logits: bool,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         poses, matrices = call(
-            _shared_gradients, self.xla, *self._inputs(k), share, first_BJQ, passes, kept, self.leaky
+            _shared_gradients, self.xla, *self._inputs(k), share, first_BJQ, passes, kept, through_logits, self.leaky
         )
         dtype = self.poses_TBNP.dtype
         return tf.cast(poses, dtype), tf.cast(matrices, dtype)
@@ -327,7 +347,9 @@ def _shared_backward(poses_tBnP, matrices_tPJQ, of, coupling_tBnJ, sum_BJQ, leak
     return sum_BJQ + _sum_of_votes(poses_tBnP, matrices_tPJQ, gradient_tBnJ), gradient_tBnJ
 
 
-def _shared_gradients(poses_tBnP, matrices_tPJQ, share, first_BJQ, passes, kept, leaky):  # type: ignore[no-untyped-def]
+def _shared_gradients(  # type: ignore[no-untyped-def]
+    poses_tBnP, matrices_tPJQ, share, first_BJQ, passes, kept, through_logits, leaky
+):
     poses_tBnP, matrices_tPJQ = at_least_float32(poses_tBnP), at_least_float32(matrices_tPJQ)
     poses_gradient = matrices_gradient = 0.0
 
@@ -341,14 +363,13 @@ def _shared_gradients(poses_tBnP, matrices_tPJQ, share, first_BJQ, passes, kept,
         poses_gradient += share * tf.einsum("tpjq,bjq->tbp", matrices_tPJQ, first_BJQ)[:, :, tf.newaxis]
         poses_gradient += tf.zeros_like(poses_tBnP)
         matrices_gradient += share * tf.einsum("tbp,bjq->tpjq", tf.reduce_sum(poses_tBnP, axis=2), first_BJQ)
-    for number, of in enumerate(passes):
+    for of, (coupling_tBnJ, logits_tBnJ) in zip(passes, kept, strict=True):
         agreement, said_carried = _agreement(poses_tBnP, matrices_tPJQ, of.said_BJQ)
         coupling_gradient, gradient_carried = _agreement(poses_tBnP, matrices_tPJQ, of.preactivation_gradient_BJQ)
-        if kept is None:
+        if coupling_tBnJ is None:
             coupling_tBnJ = couplings(agreement, leaky)
+        if logits_tBnJ is None and through_logits:
             logits_tBnJ = logits_gradient(coupling_tBnJ, coupling_gradient)
-        else:
-            coupling_tBnJ, logits_tBnJ = kept[number]
         add(coupling_tBnJ, of.preactivation_gradient_BJQ, gradient_carried)
         if logits_tBnJ is not None:
             add(logits_tBnJ, of.said_BJQ, said_carried)

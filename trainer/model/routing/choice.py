@@ -14,8 +14,15 @@ from trainer.model.routing import LayerSizes
 BLOCK_BYTES = 3 * 2**20
 """Votes, or couplings, of one block in float32. What is made in one pass over a block should stay in a core's
 second-level cache; smaller blocks cost more in starting operations. Measured with 1 to 12 MB: 2 to 4 MB were best."""
+MOST_BLOCKS = 256
+"""Blocks are larger where there would be more: a graph of 2,048 blocks took four minutes to build, one of 256 twenty
+seconds, and its step was as fast."""
 UNKNOWN_BATCH = 64
 """Stands for a batch whose size is not known when the graph is built."""
+
+
+Keep = Literal["nothing", "couplings", "all"]
+"""What of each child is held from the forward to the backward pass; all: couplings and their logits' gradients."""
 
 
 class Choice(NamedTuple):
@@ -24,7 +31,7 @@ class Choice(NamedTuple):
     implementation: Literal["stored", "streamed"]
     transforms: int
     positions: int
-    keep: bool  # couplings and their logits' gradients between passes, or made again
+    keep: Keep
     why: str
 
 
@@ -37,15 +44,11 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     records = batch or UNKNOWN_BATCH
     positions = sizes.children // sizes.transforms
     votes = 4 * records * sizes.children * sizes.parents * sizes.pose
-    kept = 8 * (config.iterations - 1) * records * sizes.children * sizes.parents
-    keep = kept <= config.memory_bytes
-    if positions == 1:
-        block = (_fitting(4 * records * sizes.parents * sizes.pose, sizes.transforms), 1)
-    else:
-        coupling = 4 * records * sizes.parents
-        block_positions = _fitting(coupling, positions)
-        whole = block_positions == positions
-        block = (_fitting(coupling * positions, sizes.transforms) if whole else 1, block_positions)
+    couplings = 4 * (config.iterations - 1) * records * sizes.children * sizes.parents
+    keep: Keep = "nothing" if couplings > config.memory_bytes else "couplings"
+    if 2 * couplings <= config.memory_bytes:
+        keep = "all"
+    block = _block(sizes, records)
     asked = config.implementation != "auto"
     implementation: Literal["stored", "streamed"]
     if config.implementation != "auto":
@@ -60,16 +63,31 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
         implementation, why = "streamed", f"votes would be {_size(votes)}"
     if implementation == "streamed":
         blocks = math.ceil(sizes.transforms / block[0]) * math.ceil(positions / block[1])
-        why += f", made again in {blocks} blocks of {block[0] * block[1]} children; couplings of {_size(kept)} are "
-        why += "kept" if keep else f"made again (memory_bytes {_size(config.memory_bytes)})"
+        why += (
+            f", made again in {blocks} blocks of {block[0] * block[1]} children; couplings of {_size(couplings)} are "
+        )
+        why += {"all": "kept, as are their gradients", "couplings": "kept", "nothing": "made again"}[keep]
+        why += "" if keep == "all" else f" (memory_bytes {_size(config.memory_bytes)})"
     elif not asked and 3 * votes > config.memory_bytes:
         why += f", three times over more than memory_bytes {_size(config.memory_bytes)}"
     return Choice(implementation, *block, keep, why)
 
 
-def _fitting(each: int, count: int) -> int:
-    """How many of so many bytes make a block, evened out over the blocks that are needed."""
-    most = max(1, min(count, BLOCK_BYTES // each))
+def _block(sizes: LayerSizes, records: int) -> tuple[int, int]:
+    """Transforms and positions of a block: by its votes, or by its couplings where positions share transforms."""
+    positions = sizes.children // sizes.transforms
+    coupling = 4 * records * sizes.parents
+    if positions == 1:
+        return _fitting(coupling * sizes.pose, sizes.transforms, MOST_BLOCKS), 1
+    block_positions = _fitting(coupling, positions, max(1, MOST_BLOCKS // sizes.transforms))
+    if block_positions < positions:
+        return 1, block_positions
+    return _fitting(coupling * positions, sizes.transforms, MOST_BLOCKS), block_positions
+
+
+def _fitting(each: int, count: int, blocks: int) -> int:
+    """How many of so many bytes make one of at most so many blocks, evened out over those that are needed."""
+    most = max(1, min(count, BLOCK_BYTES // each), math.ceil(count / blocks))
     return math.ceil(count / math.ceil(count / most))
 
 

@@ -4,7 +4,7 @@ The logits before an iteration are the product of a vote with the sum V of all p
 children needs nothing of the iterations before but V [B, J, Q]. The first iteration is one dense product. Backward,
 the gradient of each V is summed over blocks from the last iteration to the second, and one more pass makes the
 gradients of children and transform. With R iterations that is R + (R - 1) + 2 products of the size of one that makes
-all votes (one more where couplings are not kept), against 3 where votes are stored.
+all votes (one more where not all is kept that memory has room for), against 3 where votes are stored.
 
 Axes: B batch, I children, J parents, P/Q child/parent pose size, R iterations.
 """
@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from trainer.model.routing import Transform
 from trainer.model.routing.agreement import Rule, pose_and_said
-from trainer.model.routing.blocks import Blocks, FullBlocks, Pass, SharedBlocks, call
-from trainer.model.routing.choice import Choice
+from trainer.model.routing.blocks import Blocks, FullBlocks, Kept, Pass, SharedBlocks, call
+from trainer.model.routing.choice import Choice, Keep
 from trainer.model.routing.trace import CouplingTrace, merged, observe
 
 AHEAD = 2
@@ -93,7 +93,7 @@ class _Forward:
             self.steps.append(step._replace(coupling_INJ=coupling_INJ))
 
 
-def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: bool) -> tuple[tf.Tensor, ...]:
+def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: Keep) -> tuple[tf.Tensor, ...]:
     """Of poses, the parts of the transform, and the bias if there is one."""
     rule, blocks, bias_JQ = forward.rule, forward.blocks, forward.bias_JQ
     last = rule.iterations - 1
@@ -102,7 +102,7 @@ def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: bool) -> tu
     bias_gradients: list[tf.Tensor] = []
     first_BJQ: tf.Tensor | None = None
     passes: list[Pass] = []
-    made: list[list[tuple[tf.Tensor, tf.Tensor | None]]] = []  # couplings and their logits' gradients
+    made: list[list[Kept]] = []
     for iteration in range(last, first - 1, -1):
         pose_part = pose_gradient_BJQ if iteration == last else tf.zeros_like(pose_gradient_BJQ)
         ds_BJQ, of_bias = call(
@@ -119,22 +119,23 @@ def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: bool) -> tu
             first_BJQ = ds_BJQ
             break
         passes.append(Pass(forward.said_sums[iteration - 1], ds_BJQ))
-        couplings, logits = forward.couplings[iteration - 1], []
+        couplings: list[tf.Tensor | None] = list(forward.couplings[iteration - 1])
+        if keep == "nothing":
+            couplings = [None] * len(blocks)
+        logits: list[tf.Tensor | None] = []
         if rule.stop_gradient:
             made.append([(coupling, None) for coupling in couplings])
             break
         done = [ds_BJQ]
         for k in _in_turn(len(blocks), done):
-            said_gradient_BJQ, logits_gradient = blocks.backward(
-                k, passes[-1], couplings[k] if keep else None, said_gradient_BJQ
-            )
-            logits.append(logits_gradient)
+            said_gradient_BJQ, logits_gradient = blocks.backward(k, passes[-1], couplings[k], said_gradient_BJQ)
+            logits.append(logits_gradient if keep == "all" else None)
             done.append(said_gradient_BJQ)
         made.append(list(zip(couplings, logits, strict=True)))
     found, done = [], [ds_BJQ]
     for k in _in_turn(len(blocks), done):
-        kept = [pairs[k] for pairs in made] if keep or rule.stop_gradient else None
-        found.append(blocks.gradients(k, forward.share, first_BJQ, passes, kept))
+        kept = [pairs[k] for pairs in made]
+        found.append(blocks.gradients(k, forward.share, first_BJQ, passes, kept, not rule.stop_gradient))
         done.append(tf.group(*found[-1]))  # both of them: each holds the votes' gradient until it is made
     of_poses, of_parts = blocks.joined(found)
     of_bias = [] if bias_JQ is None else [tf.cast(tf.add_n(bias_gradients), bias_JQ.dtype)]
