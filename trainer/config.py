@@ -162,8 +162,11 @@ class HeadConfig(Section):
     rank: int = Field(16, ge=1, description="K, numbers that low_rank projects a child's pose to")
     initial_scale: Literal["fixed", "parents"] = Field(
         "fixed",
-        description="of the transform: as the authors' code has it, which suits tens of classes, or so that class "
-        "capsules start with the same length at any number of classes",
+        description="of the transform: head.initial_stddev at any size, or so that class capsules start with the same "
+        "length at any number of classes",
+    )
+    initial_stddev: float = Field(
+        0.1, gt=0, description="standard deviation of the transform at first, as in the authors' code (fixed)"
     )
     coordinates: bool = Field(
         False, description="add row and column of a child's position to its votes, where positions share transforms"

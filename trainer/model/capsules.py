@@ -6,13 +6,11 @@ K rank, N positions.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import PrimaryConfig, RoutingConfig
+from trainer.config import HeadConfig, PrimaryConfig, RoutingConfig
 from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
@@ -21,8 +19,6 @@ from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
 from trainer.model.transforms import of_matrices, onto_coordinates, with_coordinates
-
-TRANSFORM_STDDEV = 0.1  # of the authors' code; for hundreds of parents see initial.parents_stddev
 
 
 class PrimaryCapsules(keras.layers.Layer):
@@ -107,6 +103,7 @@ class CapsuleLayer(keras.layers.Layer):
     ``rank`` = K > 0 it is a product, W_tj = A_t B_j: poses are first projected by A [T, P, K], then routed with
     B [1, K, J, Q], which is all children's. Poses with ``rows`` > 1 are matrices, and P and Q of the transform their
     rows; with ``coordinates`` = H children lie on a grid of H x H, and where is added to their votes.
+    ``initial_stddev`` is of the transform before truncation at two of it; None: ``initial.parents_stddev``.
     """
 
     def __init__(
@@ -120,7 +117,7 @@ class CapsuleLayer(keras.layers.Layer):
         rank: int = 0,
         rows: int = 1,
         coordinates: int = 0,
-        initial_scale: Literal["fixed", "parents"] = "fixed",
+        initial_stddev: float | None = HeadConfig().initial_stddev,
         seed: int,
         dtype: str,
         name: str = "class_capsules",
@@ -133,7 +130,7 @@ class CapsuleLayer(keras.layers.Layer):
             pose,
             config,
         )
-        self.rank, self.rows, self.coordinates, self.initial_scale = rank, rows, coordinates, initial_scale
+        self.rank, self.rows, self.coordinates, self.initial_stddev = rank, rows, coordinates, initial_stddev
         self.seed = seed
         self._convert_input_args = False  # Keras would round activations to half precision
 
@@ -167,7 +164,7 @@ class CapsuleLayer(keras.layers.Layer):
         }
 
     def _transform_stddev(self, sizes: LayerSizes) -> float:
-        return TRANSFORM_STDDEV if self.initial_scale == "fixed" else parents_stddev(sizes) / TRUNCATED
+        return parents_stddev(sizes) / TRUNCATED if self.initial_stddev is None else self.initial_stddev
 
     def _weight(self, name: str, spec: WeightSpec) -> keras.Variable | np.ndarray:
         initializer = keras.initializers.TruncatedNormal(

@@ -87,7 +87,7 @@ class CapsNet(keras.Model):
             rows=config.pose_rows,
             coordinates=sizes.head_side if config.head.coordinates else 0,
             rank=config.head.rank if config.head.transform == "low_rank" else 0,
-            initial_scale=config.head.initial_scale,
+            initial_stddev=None if config.head.initial_scale == "parents" else config.head.initial_stddev,
             seed=seed,
             dtype=dtype,
         )
@@ -120,7 +120,7 @@ class CapsNet(keras.Model):
             capsules = self.control(features_BHWC)
             traces: dict[str, RoutingTrace] = {}
         else:
-            capsules, traces = self._route(self.primary(features_BHWC), trace, coupling_records)
+            capsules, traces = self.route(self.primary(features_BHWC), trace, coupling_records)
         poses_BJQ, class_scores_BJ = capsules
         reconstruction_BHWC = None
         if self.decoder is not None:
@@ -128,9 +128,7 @@ class CapsNet(keras.Model):
             reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
         return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
 
-    def _route(
-        self, capsules: Capsules, trace: bool, coupling_records: int
-    ) -> tuple[Capsules, dict[str, RoutingTrace]]:
+    def route(self, capsules: Capsules, trace: bool, coupling_records: int) -> tuple[Capsules, dict[str, RoutingTrace]]:
         """Class capsules from primary ones."""
         layers, routing = [*self.capsule_layers, self.class_capsules], self.class_capsules.routing
         if routing.algorithm == "inverted" and routing.concurrent:

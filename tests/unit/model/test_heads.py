@@ -78,10 +78,10 @@ def test_low_rank_has_few_parameters_and_a_trace_of_all_children() -> None:
     np.testing.assert_allclose(trace.coupling_RNIJ.numpy().sum(-1), 1.0, rtol=EXACT)
 
 
-@pytest.mark.parametrize("initial_scale", ["fixed", "parents"])
-def test_votes_start_as_long_with_low_rank_as_without(initial_scale: str) -> None:
+@pytest.mark.parametrize("initial_stddev", [0.1, None])
+def test_votes_start_as_long_with_low_rank_as_without(initial_stddev: float | None) -> None:
     """Mean squares over 40 x 200 x 16 entries of B and 64 x 40 x 24 of A: each within 2 % of its expectation."""
-    sizes = {"parents": 200, "pose": 16, "children": 128, "transforms": 64, "initial_scale": initial_scale}
+    sizes = {"parents": 200, "pose": 16, "children": 128, "transforms": 64, "initial_stddev": initial_stddev}
     found, whole = layer("dynamic", 40, **sizes), layer("dynamic", 0, **sizes)
     votes = np.einsum("tpk,kjq->tpjq", found.projection_TPK.numpy(), found.transform_parts[0].numpy()[0])
     assert np.mean(votes**2) == pytest.approx(np.mean(whole.transform_parts[0].numpy() ** 2), rel=0.05)
@@ -92,7 +92,7 @@ STARTS = [(96, 0, 16), (96, 0, 8), (12, 0, 16), (12, 32, 16), (96, 32, 16)]
 
 def started(algorithm: str, parents: int, transforms: int, rank: int, pose: int) -> tuple[CapsuleLayer, Capsules]:
     """A layer and 96 children whose types are alike at all positions, with the squared length that is assumed."""
-    sizes = {"parents": parents, "pose": pose, "children": 96, "transforms": transforms, "initial_scale": "parents"}
+    sizes = {"parents": parents, "pose": pose, "children": 96, "transforms": transforms, "initial_stddev": None}
     poses_BTP = np.random.default_rng(3).normal(size=(8, transforms, P)).astype(np.float32)
     poses_BTP *= np.sqrt(CHILD_SQUARE) / np.linalg.norm(poses_BTP, axis=-1, keepdims=True)
     poses_BIP = tf.constant(np.tile(poses_BTP, (1, 96 // transforms, 1)))
@@ -111,7 +111,7 @@ def test_parents_start_with_the_length_that_is_meant(parents: int, transforms: i
 
 def test_matrix_poses_start_with_the_length_that_is_meant() -> None:
     """Of 1,000 x 4 numbers, two of each row of W."""
-    found = layer("uniform", 0, parents=1000, pose=4, children=96, transforms=12, rows=2, initial_scale="parents")
+    found = layer("uniform", 0, parents=1000, pose=4, children=96, transforms=12, rows=2, initial_stddev=None)
     poses_BTP = np.random.default_rng(3).normal(size=(8, 12, P))
     poses_BTP *= np.sqrt(CHILD_SQUARE) / np.linalg.norm(poses_BTP, axis=-1, keepdims=True)
     poses_BIP = tf.constant(np.tile(poses_BTP, (1, 8, 1)))
