@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench bench-routing horovod clean
+.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: $(TESTING) $(HOROVOD) ## table of speeds, as ratios within one run
 
 bench-routing: $(TESTING) ## time and memory of routing against what it could cost
 	@$(BIN)/python -m tools.bench_routing $(ARGS)
+
+bench-parts: $(TESTING) ## where a recipe's step spends time and memory: stem, primary, routing, decoder
+	@$(BIN)/python -m tools.bench_parts $(ARGS)
 
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)

@@ -11,19 +11,16 @@ Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools import cells
+
 ITERATIONS = 3
-STEPS = 5
 PRODUCTS = 3
 """The fewest products as large as the one that makes all votes: the votes forward, and backward those for the
 gradients of poses and transform. The first iteration needs none besides: it is a sum of votes."""
@@ -84,18 +81,18 @@ def main() -> int:
 def _run(shapes: Sequence[Shape], repeats: int, forward: bool) -> list[dict[str, Any]]:
     rows = []
     for shape in shapes:
-        cells = [name for name in CELLS if _fits(name, shape)]
+        names = [name for name in CELLS if _fits(name, shape)]
         for backward in [True, *([False] if forward else [])]:
-            times: dict[str, list[float]] = {name: [] for name in cells}
+            times: dict[str, list[float]] = {name: [] for name in names}
             memory: dict[str, float] = {}
             for repeat in range(repeats):
-                for name in cells:
+                for name in names:
                     print(f"[{shape}, {repeat + 1}/{repeats}] {name}", file=sys.stderr, flush=True)
                     times[name].append(_process(name, shape, backward, memory=False)["seconds"])
-            for name in cells:
+            for name in names:
                 measured = _process(name, shape, backward, memory=True)
                 memory[name], gradients = measured["bytes"], measured["gradients"]
-            for name in cells:
+            for name in names:
                 rows.append(
                     {
                         "shape": str(shape),
@@ -116,16 +113,8 @@ def _fits(name: str, shape: Shape) -> bool:
 
 
 def _process(name: str, shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
-    cell = json.dumps({"name": name, "shape": shape, "backward": backward, "memory": memory})
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if memory:  # what is freed goes back to the system, so that the peak is of what is held
-        environment |= {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "tools.bench_routing", "--cell", cell]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{name}, {shape}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    cell = {"name": name, "shape": shape, "backward": backward}
+    return cells.in_process("tools.bench_routing", cell, memory=memory)
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
@@ -133,10 +122,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["shape"], row["pass"]), []).append(row)
-    for (shape, direction), cells in groups.items():
-        print(f"{shape}, {direction} (gradients {cells[0]['gradient_bytes'] / 1e6:.0f} MB)")
-        by_name = {row["cell"]: row for row in cells}
-        for row in cells:
+    for (shape, direction), group in groups.items():
+        print(f"{shape}, {direction} (gradients {group[0]['gradient_bytes'] / 1e6:.0f} MB)")
+        by_name = {row["cell"]: row for row in group}
+        for row in group:
             ratios = []
             for baseline in (XLA, PRODUCT):
                 other = by_name.get(baseline)
@@ -156,41 +145,14 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 def _measure(name: str, shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
     import numpy as np
-    import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(2)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
-    sizes = Shape(*shape)
-    random = np.random.default_rng(0)
-    step, sources = _step(name, sizes, backward, random)
+    cells.two_threads()
+    step, sources = _step(name, Shape(*shape), backward, np.random.default_rng(0))
+    found = cells.measure(step, memory=memory)
+    if not memory:
+        return {"seconds": found}
     gradients = 4 * sum(int(np.prod(source.shape)) for source in sources) if backward else 0
-    for _ in range(2):
-        _finish(step())
-    if memory:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-        rest = _status("VmRSS")
-        _finish(step())
-        return {"bytes": max(0, _status("VmHWM") - rest - gradients), "gradients": gradients}
-    seconds = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        _finish(step())
-        seconds.append(time.perf_counter() - began)
-    return {"seconds": statistics.median(seconds)}
-
-
-def _finish(tensors: Any) -> None:
-    """Waits for all of them."""
-    import tensorflow as tf
-
-    for tensor in tf.nest.flatten(tensors):
-        tf.reshape(tensor, [-1])[0].numpy()
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+    return {"bytes": max(0, found - gradients), "gradients": gradients}
 
 
 def _step(name: str, shape: Shape, backward: bool, random: Any) -> tuple[Callable[[], Any], list[Any]]:
