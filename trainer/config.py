@@ -14,9 +14,9 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from trainer.errors import ConfigError
@@ -27,6 +27,11 @@ Precision = Literal["float32", "float64", "bfloat16", "float16"]
 def neutral(default: Any, **constraints: Any) -> Any:
     """A field whose value does not change what is learned."""
     return Field(default, json_schema_extra={"neutral": True}, **constraints)
+
+
+def _as_typed(value: Any) -> Any:
+    """A choice between numbers knows them as numbers only, while a command line gives text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Section(BaseModel):
@@ -187,7 +192,7 @@ class DecoderConfig(Section):
 
 class ModelConfig(Section):
     image_size: int = Field(28, ge=4, le=1024, description="H = W, pixels that the network sees")
-    channels: Literal[1, 3] = Field(1, description="C, colour channels")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_as_typed)] = Field(1, description="C, colour channels")
     classes: int = Field(10, ge=2, description="J of the last layer")
     matrix_poses: bool = Field(
         False, description="poses are square matrices M with votes M W (Hinton et al. 2018), in place of vectors"

@@ -111,7 +111,20 @@ def test_every_arm_becomes_a_configuration_with_and_without_scenes(name: str) ->
     shapes(scenes.model)
     assert (scenes.source_size, scenes.model.image_size, scenes.objects) == (28, 36, 2)
     assert (scenes.data.augment.shift, scenes.data.augment.flip) == (0, True)
-    assert scenes.loss.kind == ("margin" if plain.loss.kind == "spread" else plain.loss.kind)
+    assert scenes.loss == plain.loss
+
+
+def test_spread_loss_knows_one_class_only() -> None:
+    (arm,) = arms.parse(["em"], "quick")
+    plain, scenes = (arms.config_of("quick", {"loss.kind": "spread"}, arm, 0, overlap) for overlap in (False, True))
+    assert (plain.loss.kind, scenes.loss.kind) == ("spread", "cross_entropy")
+
+
+@pytest.mark.parametrize("recipe", configs.names())
+def test_every_field_can_be_typed(recipe: str) -> None:
+    config = configs.load(recipe)
+    typed = {path: arms.typed(configuration.value_at(config, path)) for path, _ in configuration.leaves()}
+    assert configuration.with_overrides(config, typed) == config
 
 
 @pytest.mark.parametrize("overlap", [False, True])
