@@ -24,6 +24,11 @@ BUDGET = ("seed", "train.epochs", "train.global_batch_size", "data.")
 """Fields that arms have in common: an arm cannot change them."""
 
 NEEDS: dict[str, dict[str, str]] = {
+    "em": {  # poses of any length, activations beside them; with margin loss all activations go to 0 and stay there
+        "model.primary.nonlinearity": "none",
+        "model.primary.activation": "sigmoid",
+        "loss.kind": "cross_entropy",
+    },
     "inverted": {"loss.kind": "cross_entropy", "loss.scale": "1"},  # its activations are logits
     "self_routing": {"loss.kind": "nll"},  # its activations are probabilities
 }
@@ -160,7 +165,7 @@ def base_of(recipe: str, fields: Mapping[str, str]) -> RunConfig:
 
 def scenes_of(config: RunConfig) -> dict[str, Any]:
     """What crowded scenes need: room for the shifts, no other shift, and a loss that knows two classes at once."""
-    loss = {"loss.kind": "margin"} if config.loss.kind == "spread" else {}
+    loss = {"loss.kind": "cross_entropy"} if config.loss.kind == "spread" else {}
     return {
         "data.overlap.enabled": True,
         "model.image_size": config.model.image_size + 2 * config.data.overlap.shift,
