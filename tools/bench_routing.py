@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools import cells
+from trainer.model import routing
 
 ITERATIONS = 3
 PRODUCTS = 3
@@ -53,7 +54,10 @@ SHAPES = [
     Shape(2048, 1000, 16, 16, 16, 32),
 ]
 TILED, EINSUM, XLA, PRODUCT, AUTO = "tiled votes", "einsum", "einsum, XLA", "products only", "capsnet"
-CELLS = [TILED, EINSUM, XLA, PRODUCT, AUTO]
+KEPT = "capsnet, stored votes"
+CELLS = {"dynamic": [TILED, EINSUM, XLA, PRODUCT, AUTO]}
+"""Of an algorithm; others are compared with themselves, with stored votes and with the products."""
+OTHER_CELLS = [KEPT, PRODUCT, AUTO]
 STORED_LIMIT = 700e6
 """Bytes of votes above which cells that store them are left out: they hold them several times over."""
 TILED_LIMIT = 2e9
@@ -64,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-routing", description=__doc__.split("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=3, help="interleaved processes of each cell (default: 3)")
     parser.add_argument("--only", default="", help="shapes whose name contains this, as J100")
+    parser.add_argument("--algorithm", default="dynamic", choices=routing.names(), help="default: dynamic")
     parser.add_argument("--forward", action="store_true", help="also the forward pass alone")
     parser.add_argument("--json", type=Path, help="also write the measurements here")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
@@ -71,26 +76,27 @@ def main() -> int:
     if parsed.cell:
         print(json.dumps(_measure(**json.loads(parsed.cell))))
         return 0
-    found = _run([shape for shape in SHAPES if parsed.only in str(shape)], parsed.repeats, parsed.forward)
+    shapes = [shape for shape in SHAPES if parsed.only in str(shape)]
+    found = _run(shapes, parsed.algorithm, parsed.repeats, parsed.forward)
     _print(found)
     if parsed.json:
         parsed.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def _run(shapes: Sequence[Shape], repeats: int, forward: bool) -> list[dict[str, Any]]:
+def _run(shapes: Sequence[Shape], algorithm: str, repeats: int, forward: bool) -> list[dict[str, Any]]:
     rows = []
     for shape in shapes:
-        names = [name for name in CELLS if _fits(name, shape)]
+        names = [name for name in CELLS.get(algorithm, OTHER_CELLS) if _fits(name, shape)]
         for backward in [True, *([False] if forward else [])]:
             times: dict[str, list[float]] = {name: [] for name in names}
             memory: dict[str, float] = {}
             for repeat in range(repeats):
                 for name in names:
                     print(f"[{shape}, {repeat + 1}/{repeats}] {name}", file=sys.stderr, flush=True)
-                    times[name].append(_process(name, shape, backward, memory=False)["seconds"])
+                    times[name].append(_process(name, algorithm, shape, backward, memory=False)["seconds"])
             for name in names:
-                measured = _process(name, shape, backward, memory=True)
+                measured = _process(name, algorithm, shape, backward, memory=True)
                 memory[name], gradients = measured["bytes"], measured["gradients"]
             for name in names:
                 rows.append(
@@ -112,13 +118,14 @@ def _fits(name: str, shape: Shape) -> bool:
     return name in (PRODUCT, AUTO) or shape.votes_bytes <= STORED_LIMIT
 
 
-def _process(name: str, shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
-    cell = {"name": name, "shape": shape, "backward": backward}
+def _process(name: str, algorithm: str, shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
+    cell = {"name": name, "algorithm": algorithm, "shape": shape, "backward": backward}
     return cells.in_process("tools.bench_routing", cell, memory=memory)
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"{'shape, pass, cell':46}  {'ms':>7}  {'/ XLA':>5}  {'/ prod':>6}  {'MB held':>7}  {'/ XLA':>5}")
+    base = next((row["cell"] for row in rows if row["cell"] in (XLA, KEPT)), "")
+    print(f"{'shape, pass, cell':46}  {'ms':>7}  {'/base':>5}  {'/ prod':>6}  {'MB held':>7}  {'/base':>5}")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["shape"], row["pass"]), []).append(row)
@@ -127,27 +134,28 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
         by_name = {row["cell"]: row for row in group}
         for row in group:
             ratios = []
-            for baseline in (XLA, PRODUCT):
+            for baseline in (base, PRODUCT):
                 other = by_name.get(baseline)
                 pairs = zip(row["seconds"], other["seconds"], strict=True) if other else []
                 quotients = [mine / theirs for mine, theirs in pairs]
                 ratios.append(f"{statistics.median(quotients):.2f}" if quotients else "-")
-            held = f"{row['bytes'] / by_name[XLA]['bytes']:.2f}" if XLA in by_name else "-"
+            held = f"{row['bytes'] / by_name[base]['bytes']:.2f}" if base in by_name else "-"
             print(
                 f"  {row['cell']:44}  {1e3 * statistics.median(row['seconds']):7.0f}  {ratios[0]:>5}  {ratios[1]:>6}  "
                 f"{row['bytes'] / 1e6:7.0f}  {held:>5}"
             )
+    print(f"base: {base or 'none fits'}")
     print(f"products only: {PRODUCTS} products of the size of the votes, the fewest that the iterations need")
 
 
 # one cell, in a process of its own
 
 
-def _measure(name: str, shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
+def _measure(name: str, algorithm: str, shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
     import numpy as np
 
     cells.two_threads()
-    step, sources = _step(name, Shape(*shape), backward, np.random.default_rng(0))
+    step, sources = _step(name, algorithm, Shape(*shape), backward, np.random.default_rng(0))
     found = cells.measure(step, memory=memory)
     if not memory:
         return {"seconds": found}
@@ -155,18 +163,18 @@ def _measure(name: str, shape: Sequence[int], backward: bool, memory: bool) -> d
     return {"bytes": max(0, found - gradients), "gradients": gradients}
 
 
-def _step(name: str, shape: Shape, backward: bool, random: Any) -> tuple[Callable[[], Any], list[Any]]:
+def _step(name: str, algorithm: str, shape: Shape, backward: bool, random: Any) -> tuple[Callable[[], Any], list[Any]]:
     import numpy as np
     import tensorflow as tf
 
     from trainer.config import RoutingConfig
     from trainer.model import parts
-    from trainer.model.routing import Capsules, LayerSizes, Transform, dynamic
+    from trainer.model.routing import Capsules, LayerSizes, Transform
     from trainer.model.squash import lengths
 
     transforms, parents, pose_in, pose = shape.transforms, shape.parents, shape.child_pose, shape.pose
     sizes = LayerSizes(shape.children, transforms, parents, pose_in, pose)
-    cuts = parts.rows(sizes) if name in (AUTO, PRODUCT) else (transforms,)
+    cuts = parts.rows(sizes) if name in (AUTO, KEPT, PRODUCT) else (transforms,)
     variables = []
     for count in cuts:
         values = random.standard_normal((count, pose_in, parents, pose), dtype=np.float32)
@@ -176,10 +184,19 @@ def _step(name: str, shape: Shape, backward: bool, random: Any) -> tuple[Callabl
     poses_BIP = tf.constant(random.standard_normal((shape.batch, shape.children, pose_in), dtype=np.float32))
     weights_JQ = tf.constant(random.standard_normal((parents, pose), dtype=np.float32))
 
+    config = RoutingConfig(
+        algorithm=algorithm, iterations=ITERATIONS, implementation="stored" if name == KEPT else "auto"
+    )
+    module = routing.get(algorithm)
+    extra = {
+        key: tf.constant(random.standard_normal(spec.shape, dtype=np.float32))
+        for key, spec in module.weights(config, sizes).items()
+    }
+
     def routed(poses_BIP: tf.Tensor, *parts_TPJQ: tf.Tensor) -> tf.Tensor:
-        if name == AUTO:
+        if name in (AUTO, KEPT):
             children = Capsules(poses_BIP, lengths(poses_BIP))
-            return dynamic.route(children, Transform(parts_TPJQ), {}, RoutingConfig(iterations=ITERATIONS))[0].poses_BNP
+            return module.route(children, Transform(parts_TPJQ), extra, config)[0].poses_BNP
         make = _tiled if name == TILED else _by_einsum
         return _published(make(poses_BIP, parts_TPJQ[0]))
 

@@ -146,10 +146,21 @@ class RoutingConfig(Section):
     em: EmConfig = EmConfig()
 
     @model_validator(mode="after")
-    def _streamed_votes_have_no_lengths(self) -> Self:
-        if self.agreement == "cosine" and self.implementation == "streamed":
-            raise ValueError("agreement cosine needs the lengths of the votes: use implementation stored or auto")
+    def _votes_can_be_streamed(self) -> Self:
+        if self.implementation == "streamed" and (why := self.needs_votes):
+            raise ValueError(f"{why}: use implementation stored or auto")
         return self
+
+    @property
+    def needs_votes(self) -> str | None:
+        """Why votes cannot be made again block by block, or None where they can."""
+        if self.algorithm == "em":
+            return "em compares each vote with the mean of all"
+        if self.algorithm == "dynamic" and self.agreement == "cosine":
+            return "agreement cosine needs the lengths of the votes"
+        if self.algorithm == "inverted" and self.concurrent:
+            return "concurrent iterations begin with poses of the parents"
+        return None
 
 
 class HeadConfig(Section):

@@ -1,4 +1,4 @@
-"""All implementations of dynamic routing give the same, in outputs, gradients and traces, at any cut into blocks.
+"""All implementations of a routing algorithm give the same, in outputs, gradients and traces, at any cut into blocks.
 
 Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size, R iterations.
 """
@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
+from trainer.model import routing
 from trainer.model.routing import Capsules, LayerSizes, Transform, choice, dynamic
 from trainer.model.squash import lengths
 
@@ -51,25 +52,32 @@ def run(
     dtype: tf.DType | None = None,
     **options,
 ):
-    """(poses, gradients of poses, transform and bias, trace), traced in a graph as in training."""
+    """(poses, gradients of poses, transform and other weights, trace), traced in a graph as in training."""
     config = RoutingConfig(implementation=implementation, **options)
-    monkeypatch.setattr(dynamic, "choose", lambda *_: choice.Choice(implementation, *cut, keep, "for the test"))
+    monkeypatch.setattr(choice, "choose", lambda *_: choice.Choice(implementation, *cut, keep, "for the test"))
     poses_BIP, transform_TPJQ, bias_JQ, weights_BJQ = (tf.convert_to_tensor(a) for a in arguments)
+    module = routing.get(config.algorithm)
+    sizes = LayerSizes(I, transform_TPJQ.shape[0], J, P, Q)
+    extra = {
+        name: tf.convert_to_tensor(np.random.default_rng(number).normal(size=spec.shape), weights_BJQ.dtype)
+        for number, (name, spec) in enumerate(module.weights(config, sizes).items())
+    }
+    if config.bias:
+        extra["bias"] = bias_JQ
     if dtype is not None:
         poses_BIP, transform_TPJQ = tf.cast(poses_BIP, dtype), tf.cast(transform_TPJQ, dtype)
 
     @tf.function(autograph=False)
     def step():
         split = tf.split(transform_TPJQ, parts) if parts else [transform_TPJQ]
-        sources = [poses_BIP, *split, *([bias_JQ] if config.bias else [])]
+        sources = [poses_BIP, *split, *extra.values()]
         with tf.GradientTape() as tape:
             tape.watch(sources)
             children = Capsules(poses_BIP, lengths(poses_BIP))
-            extra = {"bias": bias_JQ} if config.bias else {}
-            parents, trace = dynamic.route(
+            parents, trace = module.route(
                 children, Transform(tuple(split)), extra, config, trace=True, coupling_records=2
             )
-            total = tf.reduce_sum(parents.poses_BNP * weights_BJQ)
+            total = tf.reduce_sum(parents.poses_BNP * weights_BJQ) + tf.reduce_sum(parents.activations_BN**2)
         found = tape.gradient(total, sources)
         return parents.poses_BNP, [found[0], tf.concat(found[1 : 1 + len(split)], 0), *found[1 + len(split) :]], trace
 
@@ -81,11 +89,24 @@ def assert_same(found, expected, tolerance: float) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+OTHERS = [
+    {"algorithm": "inverted"},
+    {"algorithm": "inverted", "leaky": True, "bias": True},
+    {"algorithm": "inverted", "stop_gradient": True},
+    {"algorithm": "inverted", "iterations": 1},
+    {"algorithm": "self_routing"},
+    {"algorithm": "self_routing", "leaky": True, "bias": True},
+    {"algorithm": "self_attention"},
+    {"algorithm": "self_attention", "leaky": True, "bias": True},
+]
 CASES = [  # every cut with the plain rule, every rule with a ragged cut of each kind
     *(({}, I, cut) for cut in CUTS),
     *(({}, 3, cut) for cut in SHARED_CUTS),
     *((options, I, (5, 1)) for options in OPTIONS[1:]),
     *((options, 3, (2, 4)) for options in OPTIONS[1:]),
+    *((options, I, (5, 1)) for options in OTHERS),
+    *((options, 3, (2, 4)) for options in OTHERS),
+    *((options, 3, (1, 3)) for options in OTHERS[::2]),
 ]
 
 
@@ -97,7 +118,7 @@ def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: ch
     assert_same(run(arguments, monkeypatch, "streamed", cut, keep=keep, xla=False, **options), expected, ROUNDING)
 
 
-@pytest.mark.parametrize("options", [{}, OPTIONS[1]], ids=str)
+@pytest.mark.parametrize("options", [{}, OPTIONS[1], OTHERS[1], OTHERS[5], OTHERS[7]], ids=str)
 @pytest.mark.parametrize(("transforms", "cut"), [(I, (5, 1)), (3, (1, 3))], ids=str)
 @pytest.mark.parametrize("keep", typing.get_args(choice.Keep))
 def test_streamed_under_xla_is_stored(
@@ -173,7 +194,6 @@ def test_the_choice_goes_by_sizes_and_says_why() -> None:
     assert "94.4 MB" in many.why
     few = choice.choose(RoutingConfig(), sizes, 1)
     assert few.implementation == "stored"
-    assert choice.choose(RoutingConfig(agreement="cosine"), sizes, 128).implementation == "stored"
     assert choice.choose(RoutingConfig(implementation="stored"), sizes, 128).why == "as configured"
     assert choice.choose(RoutingConfig(xla=False), sizes, 128).implementation == "stored"
     assert choice.choose(RoutingConfig(xla=False, memory_bytes="10MB"), sizes, 128).implementation == "streamed"
@@ -181,9 +201,25 @@ def test_the_choice_goes_by_sizes_and_says_why() -> None:
     assert kept == {"24MB": "all", "12MB": "couplings", "10MB": "nothing"}  # couplings of two iterations are 11.8 MB
 
 
-def test_cosine_is_not_streamed() -> None:
-    with pytest.raises(ValueError, match="agreement cosine needs the lengths of the votes"):
-        RoutingConfig(agreement="cosine", implementation="streamed")
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"agreement": "cosine"}, "agreement cosine needs the lengths of the votes"),
+        ({"algorithm": "em"}, "em compares each vote with the mean of all"),
+        ({"algorithm": "inverted", "concurrent": True}, "concurrent iterations begin with poses of the parents"),
+    ],
+)
+def test_what_needs_votes_is_not_streamed(fields: dict, why: str) -> None:
+    found = choice.choose(RoutingConfig(**fields), LayerSizes(1152, 1152, 10, 8, 16), 128)
+    assert (found.implementation, found.why) == ("stored", f"{why}; all votes are 94.4 MB")
+    with pytest.raises(ValueError, match=why):
+        RoutingConfig(implementation="streamed", **fields)
+
+
+@pytest.mark.parametrize("algorithm", ["dynamic", "inverted", "self_routing", "self_attention"])
+def test_large_votes_are_streamed(algorithm: str) -> None:
+    found = choice.choose(RoutingConfig(algorithm=algorithm), LayerSizes(512, 512, 1000, 16, 16), 16)
+    assert found.implementation == "streamed"
 
 
 def test_nothing_leaves_the_graph() -> None:

@@ -5,6 +5,7 @@ Axes: B batch, I children, J parents, Q parent pose size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,13 +15,18 @@ from trainer.model.squash import EPSILON, at_least_float32, squash
 
 
 class Rule(NamedTuple):
-    """What of a configuration changes the result of dynamic routing."""
+    """What changes the result of routing by agreement.
+
+    ``cumulative``: a vote's logit is its product with the sum of what its parent said in all iterations before, as in
+    dynamic routing, or with the last alone.
+    """
 
     iterations: int
     leaky: bool
-    stop_gradient: bool
-    cosine: bool
-    temperature: float
+    stop_gradient: bool = False
+    cosine: bool = False
+    temperature: float = 1.0
+    cumulative: bool = True
 
     @staticmethod
     def of(config: RoutingConfig) -> Rule:
@@ -52,13 +58,15 @@ def direction(vectors: tf.Tensor) -> tf.Tensor:
     return vectors * tf.math.rsqrt(tf.reduce_sum(vectors * vectors, axis=-1, keepdims=True) + EPSILON)
 
 
-def pose_and_said(preactivation_BJQ: tf.Tensor, bias_JQ: tf.Tensor | None, rule: Rule) -> tuple[tf.Tensor, tf.Tensor]:
+def pose_and_said(
+    preactivation_BJQ: tf.Tensor, weights: Sequence[tf.Tensor], rule: Rule
+) -> tuple[tf.Tensor, tf.Tensor]:
     """v_j, and what it adds to the vector whose product with a vote is the vote's logit.
 
     b_ij <- b_ij + u_hat . v_j at each iteration (procedure 1, line 7) is u_hat . (sum of v_j so far). By cosine it is
     the sum of v_j / |v_j|, with votes of length 1.
     """
-    if bias_JQ is not None:
+    for bias_JQ in weights:
         preactivation_BJQ += tf.cast(bias_JQ, preactivation_BJQ.dtype)
     pose_BJQ = squash(preactivation_BJQ)  # equation 1
     said_BJQ = direction(pose_BJQ) if rule.cosine else pose_BJQ

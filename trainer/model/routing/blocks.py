@@ -91,6 +91,18 @@ class Blocks(Protocol):
         ``kept``: c and db of each pass; ``through_logits``: False leaves out db V."""
         ...
 
+    def cut(self, k: int, per_child_IBJ: tf.Tensor) -> tf.Tensor:
+        """Block k of values in the order of the children, as couplings are."""
+        ...
+
+    def add_sum(self, k: int, weights: tf.Tensor, sum_BJQ: tf.Tensor) -> tf.Tensor:
+        """The sum with this block's votes added, each times its weight."""
+        ...
+
+    def agreement(self, k: int, vector_BJQ: tf.Tensor) -> tf.Tensor:
+        """u_hat . vector of each vote."""
+        ...
+
     def joined(self, found: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The gradients of all blocks as those of poses [B, I, P] and of each part of the transform."""
         ...
@@ -172,6 +184,16 @@ class FullBlocks:
             tf.matmul(poses_nBP, made_nBX, transpose_a=True),
         )
 
+    def cut(self, k: int, per_child_IBJ: tf.Tensor) -> tf.Tensor:
+        child = self.cuts[k][3]
+        return per_child_IBJ[child : child + self.size(k)]
+
+    def add_sum(self, k: int, weights: tf.Tensor, sum_BJQ: tf.Tensor) -> tf.Tensor:
+        return call(_full_sum, self.xla, self._votes(k), weights, sum_BJQ)
+
+    def agreement(self, k: int, vector_BJQ: tf.Tensor) -> tf.Tensor:
+        return call(_full_agreement, self.xla, self._votes(k), vector_BJQ)
+
     def joined(self, found: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         poses_IBP = tf.concat([poses for poses, _ in found], axis=0)
         parts = []
@@ -193,6 +215,14 @@ def weighted_sum(weights_nBJ: tf.Tensor, votes_nBJQ: tf.Tensor, sum_BJQ: tf.Tens
     for child in range(children):
         sum_BJQ += weights_nBJ[child][..., tf.newaxis] * votes_nBJQ[child]
     return sum_BJQ
+
+
+def _full_sum(votes_nBJQ, weights_nBJ, sum_BJQ):  # type: ignore[no-untyped-def]
+    return weighted_sum(weights_nBJ, at_least_float32(votes_nBJQ), sum_BJQ)
+
+
+def _full_agreement(votes_nBJQ, vector_BJQ):  # type: ignore[no-untyped-def]
+    return tf.reduce_sum(at_least_float32(votes_nBJQ) * vector_BJQ, axis=-1)
 
 
 def _full_forward(votes_nBJQ, said_BJQ, sum_BJQ, leaky):  # type: ignore[no-untyped-def]
@@ -295,6 +325,18 @@ class SharedBlocks:
         dtype = self.poses_TBNP.dtype
         return tf.cast(poses, dtype), tf.cast(matrices, dtype)
 
+    def cut(self, k: int, per_child_IBJ: tf.Tensor) -> tf.Tensor:
+        _, start, stop, number, position, until = self.cuts[k]
+        per_child_NTBJ = tf.reshape(per_child_IBJ, [self.positions, self.transforms, -1, self.parents])
+        per_child_ntBJ = per_child_NTBJ[position:until, number : number + stop - start]
+        return tf.transpose(per_child_ntBJ, [1, 2, 0, 3])
+
+    def add_sum(self, k: int, weights: tf.Tensor, sum_BJQ: tf.Tensor) -> tf.Tensor:
+        return call(_shared_sum, self.xla, *self._inputs(k), weights, sum_BJQ)
+
+    def agreement(self, k: int, vector_BJQ: tf.Tensor) -> tf.Tensor:
+        return call(_shared_agreement, self.xla, *self._inputs(k), vector_BJQ)
+
     def joined(self, found: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         rows: dict[int, list[tf.Tensor]] = {}
         sums: dict[tuple[int, int], tf.Tensor] = {}
@@ -330,6 +372,15 @@ def _sum_of_votes(poses_tBnP, matrices_tPJQ, weights_tBnJ):  # type: ignore[no-u
     """sum_i weight u_hat = (sum_i weight u) W, [B, J, Q]."""
     weighted_tBPJ = tf.matmul(poses_tBnP, weights_tBnJ, transpose_a=True)
     return tf.einsum("tbpj,tpjq->bjq", weighted_tBPJ, matrices_tPJQ)
+
+
+def _shared_sum(poses_tBnP, matrices_tPJQ, weights_tBnJ, sum_BJQ):  # type: ignore[no-untyped-def]
+    poses_tBnP, matrices_tPJQ = at_least_float32(poses_tBnP), at_least_float32(matrices_tPJQ)
+    return sum_BJQ + _sum_of_votes(poses_tBnP, matrices_tPJQ, weights_tBnJ)
+
+
+def _shared_agreement(poses_tBnP, matrices_tPJQ, vector_BJQ):  # type: ignore[no-untyped-def]
+    return _agreement(at_least_float32(poses_tBnP), at_least_float32(matrices_tPJQ), vector_BJQ)[0]
 
 
 def _shared_forward(poses_tBnP, matrices_tPJQ, said_BJQ, sum_BJQ, leaky):  # type: ignore[no-untyped-def]

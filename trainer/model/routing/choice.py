@@ -1,4 +1,4 @@
-"""Which implementation of dynamic routing a layer gets, from its sizes alone: before TensorFlow is imported.
+"""Which implementation of its routing a layer gets, from its sizes alone: before TensorFlow is imported.
 
 Axes: B batch, I children, N positions, T transforms, I = N x T, J parents, P/Q child/parent pose size.
 """
@@ -6,10 +6,13 @@ Axes: B batch, I children, N positions, T transforms, I = N x T, J parents, P/Q 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from trainer.config import RoutingConfig
-from trainer.model.routing import LayerSizes
+from trainer.model.routing import LayerSizes, Transform
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 BLOCK_BYTES = 3 * 2**20
 """Votes, or couplings, of one block in float32. What is made in one pass over a block should stay in a core's
@@ -20,6 +23,11 @@ seconds, and its step was as fast."""
 UNKNOWN_BATCH = 64
 """Stands for a batch whose size is not known when the graph is built."""
 
+
+WITHOUT_VOTES = ("uniform", "random")
+"""Algorithms that have no need of votes: their couplings are the same for all records."""
+ONE_PASS = ("self_routing", "self_attention")
+"""Algorithms that have no iterations: their couplings are made once."""
 
 Keep = Literal["nothing", "couplings", "all"]
 """What of each child is held from the forward to the backward pass; all: couplings and their logits' gradients."""
@@ -44,7 +52,8 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     records = batch or UNKNOWN_BATCH
     positions = sizes.children // sizes.transforms
     votes = 4 * records * sizes.children * sizes.parents * sizes.pose
-    couplings = 4 * (config.iterations - 1) * records * sizes.children * sizes.parents
+    times = 1 if config.algorithm in ONE_PASS else config.iterations - 1
+    couplings = 4 * times * records * sizes.children * sizes.parents
     keep: Keep = "nothing" if couplings > config.memory_bytes else "couplings"
     if 2 * couplings <= config.memory_bytes:
         keep = "all"
@@ -53,8 +62,8 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     implementation: Literal["stored", "streamed"]
     if config.implementation != "auto":
         implementation, why = config.implementation, "as configured"
-    elif config.agreement == "cosine":
-        implementation, why = "stored", "agreement by cosine needs the lengths of the votes"
+    elif config.needs_votes:
+        implementation, why = "stored", f"{config.needs_votes}; all votes are {_size(votes)}"
     elif not config.xla and 3 * votes <= config.memory_bytes:
         implementation, why = "stored", "blocks pay where they are compiled, and model.routing.xla is off"
     elif block == (sizes.transforms, positions):
@@ -71,6 +80,13 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     elif not asked and 3 * votes > config.memory_bytes:
         why += f", three times over more than memory_bytes {_size(config.memory_bytes)}"
     return Choice(implementation, *block, keep, why)
+
+
+def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform) -> Choice:
+    """For children and a transform as ``route`` has them."""
+    batch, children, pose_in = poses_BIP.shape
+    sizes = LayerSizes(children, transform.transforms, transform.parents, pose_in, transform.pose)
+    return choose(config, sizes, batch)
 
 
 def _block(sizes: LayerSizes, records: int) -> tuple[int, int]:

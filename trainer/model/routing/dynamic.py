@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
-from trainer.model.routing import Capsules, LayerSizes, Transform
-from trainer.model.routing.agreement import Rule
-from trainer.model.routing.choice import choose
+from trainer.model.routing import Capsules, Transform
+from trainer.model.routing.agreement import Rule, pose_and_said
+from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import dynamic as weights
 from trainer.model.routing.stored import stored
 from trainer.model.routing.streamed import streamed
@@ -44,14 +44,14 @@ def route(
     Returns:
         (parents, trace or None)
     """
-    batch, count, pose_in = children.poses_BNP.shape
-    sizes = LayerSizes(count, transform.transforms, transform.parents, pose_in, transform.pose)
-    choice = choose(config, sizes, batch)
-    arguments = (children.poses_BNP, transform, extra.get("bias"), Rule.of(config))
-    records = coupling_records if trace else None
+    choice = choose_for(config, children.poses_BNP, transform)
+    rule, bias_JQ, records = Rule.of(config), extra.get("bias"), coupling_records if trace else None
     if choice.implementation == "stored":
-        poses_BJQ, steps = stored(*arguments, xla=config.xla, records=records)
+        poses_BJQ, steps = stored(children.poses_BNP, transform, bias_JQ, rule, xla=config.xla, records=records)
     else:
-        poses_BJQ, steps = streamed(*arguments, choice, xla=config.xla, records=records)
+        weights = [] if bias_JQ is None else [bias_JQ]
+        poses_BJQ, steps = streamed(
+            children.poses_BNP, transform, weights, pose_and_said, rule, choice, xla=config.xla, records=records
+        )
     parents = Capsules(poses_BJQ, lengths(poses_BJQ))
     return parents, collect(steps, children, parents) if trace else None

@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, Transform
+from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import self_routing as weights
+from trainer.model.routing.streamed import streamed_sum
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
 from trainer.model.routing.votes import child_order, vote_order, votes
 from trainer.model.squash import at_least_float32
@@ -39,21 +41,23 @@ def route(
     activations are not their lengths. ``iterations`` and ``stop_gradient`` have no meaning here.
     """
     poses_BIP = children.poses_BNP
-    votes_IBJQ = votes(poses_BIP, transform)
     # W_i^route u_i, a product like that of the votes, for poses of size 1
     route_TPJQ = tf.cast(extra["route"], poses_BIP.dtype)[..., tf.newaxis]
     routing_logits_IBJ = votes(poses_BIP, Transform((route_TPJQ,)))[..., 0]
     activations_IB = vote_order(tf.transpose(children.activations_BN), transform.transforms)
-    mix = _mix_compiled if config.xla else _mix
-    poses_BJQ, activations_BJ, step = mix(
-        votes_IBJQ,
-        routing_logits_IBJ,
-        activations_IB,
-        extra.get("bias"),
-        leaky=config.leaky,
-        trace=trace,
-        records=coupling_records,
-    )
+    records = coupling_records if trace else None
+    choice = choose_for(config, poses_BIP, transform)
+    if choice.implementation == "stored":
+        mix = _mix_compiled if config.xla else _mix
+        votes_IBJQ = votes(poses_BIP, transform)
+        poses_BJQ, activations_BJ, step = mix(votes_IBJQ, routing_logits_IBJ, activations_IB, config.leaky, records)
+    else:
+        share = _share_compiled if config.xla else _share
+        weight_IBJ, activations_BJ, step = share(routing_logits_IBJ, activations_IB, config.leaky, records)
+        weight_IBJ = child_order(weight_IBJ, transform.transforms, axis=0)
+        poses_BJQ = streamed_sum(poses_BIP, transform, weight_IBJ, choice, xla=config.xla)
+    if "bias" in extra:
+        poses_BJQ += tf.cast(extra["bias"], poses_BJQ.dtype)
     parents = Capsules(poses_BJQ, activations_BJ)
     if step is None:
         return parents, None
@@ -62,17 +66,19 @@ def route(
 
 
 def _mix(
-    votes_IBJQ: tf.Tensor,
-    routing_logits_IBJ: tf.Tensor,
-    activations_IB: tf.Tensor,
-    bias_JQ: tf.Tensor | None,
-    *,
-    leaky: bool,
-    trace: bool,
-    records: int,
+    votes_IBJQ: tf.Tensor, routing_logits_IBJ: tf.Tensor, activations_IB: tf.Tensor, leaky: bool, records: int | None
 ) -> tuple[tf.Tensor, tf.Tensor, CouplingTrace | None]:
-    votes_IBJQ, logits_IBJ = at_least_float32(votes_IBJQ), at_least_float32(routing_logits_IBJ)
-    activations_IB = tf.maximum(tf.cast(activations_IB, votes_IBJQ.dtype), SMALLEST)
+    weight_IBJ, activations_BJ, step = _share(routing_logits_IBJ, activations_IB, leaky, records)
+    poses_BJQ = tf.reduce_sum(weight_IBJ[..., tf.newaxis] * at_least_float32(votes_IBJQ), axis=0)
+    return poses_BJQ, activations_BJ, step
+
+
+def _share(
+    routing_logits_IBJ: tf.Tensor, activations_IB: tf.Tensor, leaky: bool, records: int | None
+) -> tuple[tf.Tensor, tf.Tensor, CouplingTrace | None]:
+    """(what each vote counts for its parent's pose, the parents' activations, what couplings did)."""
+    logits_IBJ = at_least_float32(routing_logits_IBJ)
+    activations_IB = tf.maximum(tf.cast(activations_IB, logits_IBJ.dtype), SMALLEST)
     # c_ij = softmax over parents of W_i^route u_i, as logarithms: see below
     outcomes_IBJ = tf.pad(logits_IBJ, [[0, 0], [0, 0], [0, 1]]) if leaky else logits_IBJ
     log_coupling_IBJ = tf.nn.log_softmax(outcomes_IBJ, axis=-1)[..., : logits_IBJ.shape[-1]]
@@ -84,10 +90,8 @@ def _mix(
     # u_j = sum_i c_ij a_i u_hat(j|i) / sum_i c_ij a_i. The weights are a softmax over children of ln c_ij + ln a_i,
     # which is right also for a parent that no child is sent to, where both sums are 0.
     weight_IBJ = tf.nn.softmax(log_coupling_IBJ + tf.math.log(activations_IB)[..., tf.newaxis], axis=0)
-    poses_BJQ = tf.reduce_sum(weight_IBJ[..., tf.newaxis] * votes_IBJQ, axis=0)
-    if bias_JQ is not None:
-        poses_BJQ += tf.cast(bias_JQ, votes_IBJQ.dtype)
-    return poses_BJQ, activations_BJ, observe(coupling_IBJ, leaky, records) if trace else None
+    return weight_IBJ, activations_BJ, None if records is None else observe(coupling_IBJ, leaky, records)
 
 
+_share_compiled = tf.function(_share, jit_compile=True)
 _mix_compiled = tf.function(_mix, jit_compile=True)  # without the votes, as in dynamic routing

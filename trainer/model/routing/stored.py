@@ -53,7 +53,7 @@ def _iterate(
             coupling_IBJ = couplings(tf.reduce_sum(compared_IBJQ * said_sum_BJQ, axis=-1), rule.leaky)
             preactivation_BJQ = tf.reduce_sum(coupling_IBJ[..., tf.newaxis] * seen_IBJQ, axis=0)  # equation 2
         held_bias_JQ = tf.stop_gradient(bias_JQ) if held and bias_JQ is not None else bias_JQ
-        poses_BJQ, said_BJQ = pose_and_said(preactivation_BJQ, held_bias_JQ, rule)
+        poses_BJQ, said_BJQ = pose_and_said(preactivation_BJQ, [] if held_bias_JQ is None else [held_bias_JQ], rule)
         said_sum_BJQ = said_BJQ if said_sum_BJQ is None else said_sum_BJQ + said_BJQ
         if records is not None:
             if coupling_IBJ is None:

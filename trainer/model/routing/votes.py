@@ -53,3 +53,21 @@ def child_order(per_child: tf.Tensor, transforms: int, axis: int) -> tf.Tensor:
         return per_child
     order = [n + t * (children // transforms) for n in range(children // transforms) for t in range(transforms)]
     return tf.gather(per_child, order, axis=axis)
+
+
+def sum_of_votes(poses_BIP: tf.Tensor, transform: Transform, coupling_IJ: tf.Tensor) -> tf.Tensor:
+    """sum_i c_ij W_ij u_i, without votes: the couplings are the same for all records."""
+    transforms, parents, pose = transform.transforms, transform.parents, transform.pose
+    children, pose_in = poses_BIP.shape[1:]
+    coupling_IJ = tf.cast(coupling_IJ, poses_BIP.dtype)
+    if transforms == children:  # one dense product with the transforms that the couplings scale
+        scaled_IPJQ = tf.reshape(whole(transform), [children, pose_in, parents, pose])
+        scaled_IPJQ *= coupling_IJ[:, tf.newaxis, :, tf.newaxis]
+        scaled_XY = tf.reshape(scaled_IPJQ, [children * pose_in, parents * pose])
+        return tf.reshape(tf.matmul(tf.reshape(poses_BIP, [-1, children * pose_in]), scaled_XY), [-1, parents, pose])
+    # positions are summed for each parent before the transform that they share
+    poses_BNTP = tf.reshape(poses_BIP, [-1, children // transforms, transforms, pose_in])
+    coupling_NTJ = tf.reshape(coupling_IJ, [children // transforms, transforms, parents])
+    summed_TBPJ = tf.einsum("bntp,ntj->tbpj", poses_BNTP, coupling_NTJ)
+    transform_TPJQ = tf.reshape(whole(transform), [transforms, pose_in, parents, pose])
+    return tf.einsum("tbpj,tpjq->bjq", summed_TBPJ, transform_TPJQ)
