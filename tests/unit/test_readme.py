@@ -32,7 +32,7 @@ def test_a_routing_algorithm_is_one_file_and_one_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     assert not (tmp_path / path).exists()
     (tmp_path / path).write_text(code)
-    config = tmp_path / "trainer/config.py"
+    config = tmp_path / "trainer/config/model.py"
     before = config.read_text()
     config.write_text(before.replace('algorithm: Literal["dynamic",', f'algorithm: Literal["{name}", "dynamic",', 1))
     assert config.read_text() != before

@@ -1,0 +1,104 @@
+"""Fields by dotted path: listed, overridden as typed on a command line, compared, read and written."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from trainer.config.run import RunConfig
+from trainer.config.section import Section
+from trainer.errors import ConfigError
+
+
+def leaves(section: type[Section] = RunConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every value of a configuration as (dotted path, field), in the order of declaration."""
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from leaves(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def value_at(config: Section, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """' (did you mean X?)' or an empty string."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:  # a last part alone, as in 'iterations' for 'model.routing.iterations'
+        close = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def with_overrides(config: RunConfig, overrides: dict[str, Any]) -> RunConfig:
+    """The configuration with dotted paths replaced, validated as a whole.
+
+    Values may be text as typed on a command line; lists are comma-separated.
+
+    Raises:
+        ConfigError: unknown path (with the nearest known one) or a value out of range.
+    """
+    fields = dict(leaves())
+    tree = config.model_dump(mode="json")
+    for path, value in overrides.items():
+        if path not in fields:
+            raise ConfigError(f"unknown field {path}{nearest(path, list(fields))}; 'capsnet train --help' lists all")
+        *parents, last = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        is_list = isinstance(node[last], list)
+        node[last] = [part for part in value.split(",") if part] if is_list and isinstance(value, str) else value
+    return validated(tree, "command line")
+
+
+def validated(tree: dict[str, Any], source: str) -> RunConfig:
+    """A configuration from plain values; ConfigError names the source and the first wrong field."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        reason = first["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
+        if first["type"] == "extra_forbidden":
+            reason = f"unknown field{nearest(path, [name for name, _ in leaves()])}"
+        given = "" if isinstance(first["input"], dict | Section) else f" (given: {first['input']!r})"
+        more = f"; {error.error_count() - 1} more wrong" if error.error_count() > 1 else ""
+        raise ConfigError(f"{source}: {path + ': ' if path else ''}{reason}{given}{more}") from None
+
+
+def load(path: Path) -> RunConfig:
+    """Reads a config.json. Raises ConfigError where it is missing, not JSON or not valid."""
+    try:
+        tree = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); is this a run directory?") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from None
+    return validated(tree, str(path))
+
+
+def dump(config: RunConfig) -> str:
+    return config.model_dump_json(indent=2) + "\n"
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any, bool]]:
+    """(path, old, new, neutral) for each value that differs."""
+    found = []
+    for path, field in leaves():
+        before, after = value_at(old, path), value_at(new, path)
+        if before != after:
+            extra = field.json_schema_extra
+            found.append((path, before, after, isinstance(extra, dict) and bool(extra.get("neutral"))))
+    return found
