@@ -11,12 +11,12 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A share with its interval, all within 0 and 1. ``kind``: by which rule."""
+    """A share, or a difference of shares, with its interval. ``kind``: by which rule."""
 
     mean: float
     low: float
     high: float
-    kind: Literal["t", "wilson"]
+    kind: Literal["t", "wilson", "paired t"]
 
 
 def interval(shares: Sequence[float], records: int) -> Interval:
@@ -29,6 +29,17 @@ def interval(shares: Sequence[float], records: int) -> Interval:
         return Interval(shares[0], *wilson(shares[0], records), "wilson")
     mean, half = statistics.mean(shares), t_half_width(shares)
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), "t")
+
+
+def paired(differences: Sequence[float]) -> Interval | None:
+    """t interval of the mean difference between two arms, seed by seed; None of fewer than two seeds.
+
+    Runs of one seed see the same batches, and what these do to both is left out of their difference.
+    """
+    if len(differences) < 2:
+        return None
+    mean, half = statistics.mean(differences), t_half_width(differences)
+    return Interval(mean, mean - half, mean + half, "paired t")
 
 
 def t_half_width(values: Sequence[float]) -> float:

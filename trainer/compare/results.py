@@ -13,7 +13,7 @@ from typing import Any
 from trainer import config as configuration
 from trainer.compare import plan as planning
 from trainer.compare.arms import base_of, typed
-from trainer.compare.intervals import CONFIDENCE, Interval, interval
+from trainer.compare.intervals import CONFIDENCE, Interval, interval, paired
 from trainer.compare.outcome import Outcome
 from trainer.compare.plan import Cell, Comparison
 from trainer.config import RunConfig
@@ -30,9 +30,9 @@ Runs = Sequence[tuple[Cell, Outcome]]
 class Arm:
     """What was found of an arm. Values of no run are None; costs are those of the runs without overlap.
 
-    ``changes``: what it changes of recipe and fields, as (path, there, here). ``scores``: intervals by set.
-    ``speed_ratio``: its images/s over those of the first arm, median over seeds. ``troubles``: runs that did not end
-    as they should, in words.
+    ``changes``: what it changes of recipe and fields, as (path, there, here). ``scores``: intervals by set. ``gains``:
+    of what it has more than the first arm, seed by seed. ``speed_ratio``: its images/s over those of the first arm,
+    median over seeds. ``troubles``: runs that did not end as they should, in words.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Arm:
     parameters: int
     multiply_adds: int
     scores: dict[str, Interval] = field(default_factory=dict)
+    gains: dict[str, Interval] = field(default_factory=dict)
     seeds: dict[str, list[float]] = field(default_factory=dict)
     images_per_second: float | None = None
     speed_ratio: float | None = None
@@ -59,19 +60,18 @@ def _summary(comparison: Comparison, number: int, runs: Runs, test_records: int)
     arm, first = comparison.arms[number], comparison.arms[0]
     mine = [(cell, outcome) for cell, outcome in runs if cell.arm == arm.name]
     plain = [(cell, outcome) for cell, outcome in mine if not cell.overlap]
-    seeds = {
-        "test": [outcome.test_accuracy for _, outcome in plain],
-        "affine": [outcome.affine_accuracy for _, outcome in plain],
-        "overlap": [outcome.test_accuracy for cell, outcome in mine if cell.overlap],
-    }
-    known = {name: [share for share in shares if share is not None] for name, shares in seeds.items()}
-    of_first = {
+    known = _by_seed(mine)
+    gains = {}
+    if arm is not first:
+        of_first = _by_seed([(cell, outcome) for cell, outcome in runs if cell.arm == first.name])
+        gains = {name: paired(_differences(known[name], of_first[name])) for name in SETS}
+    rates_of_first = {
         cell.seed: outcome.images_per_second for cell, outcome in runs if cell.arm == first.name and not cell.overlap
     }
     ratios = [
         outcome.images_per_second / rate
         for cell, outcome in plain
-        if outcome.images_per_second and (rate := of_first.get(cell.seed))
+        if outcome.images_per_second and (rate := rates_of_first.get(cell.seed))
     ]
     config = planning.cell(comparison, arm, 0).config
     total = costs(config.model).total
@@ -81,8 +81,9 @@ def _summary(comparison: Comparison, number: int, runs: Runs, test_records: int)
         changes(comparison, config),
         total.parameters,
         total.multiply_adds,
-        {name: interval(shares, test_records) for name, shares in known.items() if shares},
-        known,
+        {name: interval(list(shares.values()), test_records) for name, shares in known.items() if shares},
+        {name: gain for name, gain in gains.items() if gain is not None},
+        {name: list(shares.values()) for name, shares in known.items()},
         _median([outcome.images_per_second for _, outcome in plain]),
         statistics.median(ratios) if ratios else None,
         max((outcome.peak_memory_mib for _, outcome in plain if outcome.peak_memory_mib), default=None),
@@ -94,6 +95,21 @@ def _summary(comparison: Comparison, number: int, runs: Runs, test_records: int)
         },
         _troubles(mine),
     )
+
+
+def _by_seed(runs: Runs) -> dict[str, dict[int, float]]:
+    """Accuracies of an arm by set and seed, where they are known."""
+    found: dict[str, dict[int, float]] = {name: {} for name in SETS}
+    for cell, outcome in runs:
+        of_run = {"overlap" if cell.overlap else "test": outcome.test_accuracy, "affine": outcome.affine_accuracy}
+        for name, share in of_run.items():
+            if share is not None:
+                found[name][cell.seed] = share
+    return found
+
+
+def _differences(mine: dict[int, float], others: dict[int, float]) -> list[float]:
+    return [share - others[seed] for seed, share in mine.items() if seed in others]
 
 
 def _troubles(runs: Runs) -> tuple[str, ...]:
@@ -136,7 +152,8 @@ def as_json(comparison: Comparison, arms: Sequence[Arm], runs: Runs, data: dict[
 
 def _arm_tree(arm: Arm) -> dict[str, Any]:
     tree = asdict(arm)
-    tree["scores"] = {name: score._asdict() for name, score in arm.scores.items()}
+    for key, found in (("scores", arm.scores), ("gains", arm.gains)):
+        tree[key] = {name: score._asdict() for name, score in found.items()}
     return tree
 
 

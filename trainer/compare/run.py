@@ -176,7 +176,8 @@ class Session:
         arms = results.summarised(self.comparison, self._pairs(), self.test_records)
         sets = results.SETS if self.comparison.overlap else results.SETS[:2]
         said = table.notes(self.comparison, arms, self.test_records, self.steps)
-        return arms, [table.scores(arms, sets), table.costs(arms)], said
+        tables = [table.scores(arms, sets), table.gains(arms, sets), table.costs(arms)]
+        return arms, [rows for rows in tables if rows], said
 
     def _text(self) -> str:
         _, tables, said = self._tables()

@@ -33,6 +33,19 @@ def shown(score: Interval) -> str:
     return f"{100 * score.mean:.2f} [{100 * score.low:.1f}, {high}]"
 
 
+def gains(arms: Sequence[Arm], sets: Sequence[str]) -> Rows | None:
+    """What each arm has more than the first, as +1.15 ± 0.35; None where no arm has seeds to compare."""
+    first, *others = arms
+    if not any(arm.gains for arm in others):
+        return None
+    head = [f"minus {first.name}", *(TITLES[name] for name in sets)]
+    return [head, *([arm.name, *(_gain(arm.gains.get(name)) for name in sets)] for arm in others)]
+
+
+def _gain(found: Interval | None) -> str:
+    return "-" if found is None else f"{100 * found.mean:+.2f} ± {50 * (found.high - found.low):.2f}"
+
+
 def costs(arms: Sequence[Arm]) -> Rows:
     """What each arm costs, the first row is the head."""
     head = ["arm", "parameters", "mult-adds", "images/s", "ratio", "memory MiB"]
@@ -94,6 +107,11 @@ def notes(comparison: Comparison, arms: Sequence[Arm], test_records: int, steps:
             "In brackets: 95 % t interval of the mean over seeds, on one test set. With so few seeds it is wide, and "
             "it knows nothing of other test images."
         )
+    if any(arm.gains for arm in arms):
+        said.append(
+            f"minus {arms[0].name}: the mean difference of runs with the same seed, which begin alike and see the same "
+            "batches, and its 95 % t interval. Of many intervals, one in twenty is wrong."
+        )
     if "wilson" in kinds:
         said.append(
             f"In brackets: of one seed the 95 % Wilson interval for {test_records:,} test images. It knows nothing of "
@@ -104,7 +122,7 @@ def notes(comparison: Comparison, arms: Sequence[Arm], test_records: int, steps:
         "RUN --affine' transforms it."
         + (
             " overlap: a network of its own, trained and tested on scenes of two things, both must be found; where the "
-            "loss is spread, with the margin loss."
+            "loss is spread, with cross-entropy."
             if comparison.overlap
             else ""
         )

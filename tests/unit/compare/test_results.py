@@ -49,6 +49,12 @@ def test_an_arm_is_the_mean_of_its_seeds() -> None:
     assert (first.images_per_second, first.peak_memory_mib, first.seconds) == (250.0, 600.0, 20.0)
     assert first.speed_ratio == 1.5  # of 150/100, 250/500, 300/100: seeds are compared with themselves
     assert found["dynamic"].speed_ratio == 1.0
+    assert found["dynamic"].gains == {}
+    gain = first.gains["test"]  # 0.80, 0.82 and 0.84 less 0.9: half width 4.303 x 0.02 / sqrt 3
+    assert (gain.kind, gain.mean) == ("paired t", pytest.approx(-0.08))
+    assert (gain.low, gain.high) == (pytest.approx(-0.08 - 0.04968, abs=1e-5), pytest.approx(-0.08 + 0.04968, abs=1e-5))
+    rows = table.gains(list(found.values()), ["test"])
+    assert rows[:2] == [["minus dynamic", "test %"], ["first", "-8.00 ± 4.97"]]
     assert first.changes == (("model.routing.iterations", "3", "1"),)
     assert found["dynamic"].changes == ()
 
@@ -63,6 +69,15 @@ def test_what_diverged_is_left_out_of_means_and_is_told() -> None:
     assert table.scores(list(found.values()), ["test", "affine"])[2] == ["first", "diverged", "diverged"]
 
 
+def test_seeds_are_compared_with_themselves_only() -> None:
+    low, high = replace(DONE, test_accuracy=0.5), replace(DONE, test_accuracy=0.7)
+    gone = Outcome("diverged", 3, "at step 4")
+    found = summarised(comparison(), dynamic_seed0=low, dynamic_seed1=high, dynamic_seed2=gone, first_seed0=high)
+    assert found["first"].gains["test"].mean == pytest.approx(0.2)  # 0.7 - 0.5 and 0.9 - 0.7
+    assert (found["first"].gains["test"].low, found["first"].gains["test"].high) == pytest.approx((0.2, 0.2))
+    assert table.gains(list(summarised(comparison(seeds=1)).values()), ["test"]) is None
+
+
 def test_what_is_not_done_is_shown_as_not_known() -> None:
     found = list(summarised(comparison(seeds=1), dynamic_seed0=Outcome("missing")).values())
     assert table.scores(found, ["test"])[1] == ["dynamic", "-"]
@@ -75,7 +90,7 @@ def test_the_tables_have_80_columns_at_most_and_say_what_they_hold() -> None:
     large = replace(DONE, images_per_second=123456.0, peak_memory_mib=12345.0, test_accuracy=1.0)
     arms = list(summarised(of, dynamic_seed0=large, first_seed2=Outcome("diverged", 3, "at step 4 " * 20)).values())
     said = table.notes(of, arms, RECORDS, 156)
-    text = table.as_text([table.scores(arms, results.SETS), table.costs(arms)], said)
+    text = table.as_text([table.scores(arms, results.SETS), table.gains(arms, results.SETS), table.costs(arms)], said)
     assert max(map(len, text.splitlines())) <= table.COLUMNS
     assert "seeds 0 to 2" in text
     assert "156 steps" in text
