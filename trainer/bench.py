@@ -48,7 +48,7 @@ ONE_THREAD = {"train.threads": "1", **QUIET}
 
 def cells(data: dict[str, str]) -> list[Cell]:
     """``data``: a folder of random images for each recipe that the embedded set does not fit."""
-    by_recipe = {"quick": 60, "sabour2017": 8, "sabour2017_cifar10": 4, "imagenet": 4}
+    by_recipe = {"quick": 60, "efficient_capsnet": 60, "sabour2017": 8, "sabour2017_cifar10": 4, "imagenet": 4}
     smaller = {
         "imagenet": {"train.global_batch_size": "16", "data.test_split": "test"},
         "sabour2017_cifar10": {"train.global_batch_size": "32"},

@@ -30,7 +30,11 @@ NEEDS: dict[str, dict[str, str]] = {
         "loss.kind": "cross_entropy",
     },
     "inverted": {"loss.kind": "cross_entropy", "loss.scale": "1"},  # its activations are logits
-    "self_routing": {"loss.kind": "nll"},  # its activations are probabilities
+    "self_routing": {  # activations beside the poses, which are not squashed; those of the parents are probabilities
+        "model.primary.nonlinearity": "none",
+        "model.primary.activation": "sigmoid",
+        "loss.kind": "nll",
+    },
 }
 """What an algorithm overrides besides itself, where the recipe is not one of its own, so as to train as intended."""
 
