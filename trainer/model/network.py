@@ -128,8 +128,10 @@ class CapsNet(keras.Model):
             reconstruction_BHWC = self.decoder(poses_BJQ, class_B)
         return Outputs(class_scores_BJ, poses_BJQ, reconstruction_BHWC, traces)
 
-    def route(self, capsules: Capsules, trace: bool, coupling_records: int) -> tuple[Capsules, dict[str, RoutingTrace]]:
-        """Class capsules from primary ones."""
+    def route(
+        self, capsules: Capsules, trace: bool = False, coupling_records: int = 0
+    ) -> tuple[Capsules, dict[str, RoutingTrace]]:
+        """Class capsules from primary ones, and a trace of each capsule layer where asked for."""
         layers, routing = [*self.capsule_layers, self.class_capsules], self.class_capsules.routing
         if routing.algorithm == "inverted" and routing.concurrent:
             return concurrent.route(
