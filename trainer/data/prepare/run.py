@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import signal
+import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -240,13 +241,22 @@ def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[J
 def _interrupts_wait() -> Iterator[None]:
     """Ctrl-C comes afterwards: a pool whose thread or process is half-started cannot be shut down.
 
-    Processes inherit it, so that none is stopped before it has come to ``begin``.
+    The mask is for the processes, which inherit it: none is stopped before it has come to ``begin``. It does not hold
+    here, where a thread of a library may take the signal, so that the handler waits too.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: taken.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if taken:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _check_same(request: Request, index: Index, fresh: dict[str, Seen]) -> None:
