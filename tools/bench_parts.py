@@ -10,13 +10,11 @@ Axes: B batch, H W image, C channels.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from tools import cells
@@ -32,14 +30,11 @@ BATCHES = {"imagenet": 16, "sabour2017_cifar10": 32}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench-parts", description=__doc__.split("\n\n")[0])
+    parser = cells.arguments("make bench-parts", __doc__)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="default: all")
-    parser.add_argument("--repeats", type=int, default=3, help="interleaved processes of each cell (default: 3)")
-    parser.add_argument("--json", type=Path, help="also write the measurements here")
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.cell:
-        print(json.dumps(_measure(**json.loads(parsed.cell))))
+        print(json.dumps(_measure(**parsed.cell)))
         return 0
     unknown = set(parsed.recipes) - set(configs.names())
     if unknown:

@@ -10,12 +10,10 @@ Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools import cells
@@ -65,16 +63,13 @@ TILED_LIMIT = 2e9
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench-routing", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=3, help="interleaved processes of each cell (default: 3)")
+    parser = cells.arguments("make bench-routing", __doc__)
     parser.add_argument("--only", default="", help="shapes whose name contains this, as J100")
     parser.add_argument("--algorithm", default="dynamic", choices=routing.names(), help="default: dynamic")
     parser.add_argument("--forward", action="store_true", help="also the forward pass alone")
-    parser.add_argument("--json", type=Path, help="also write the measurements here")
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.cell:
-        print(json.dumps(_measure(**json.loads(parsed.cell))))
+        print(json.dumps(_measure(**parsed.cell)))
         return 0
     shapes = [shape for shape in SHAPES if parsed.only in str(shape)]
     found = _run(shapes, parsed.algorithm, parsed.repeats, parsed.forward)
@@ -256,8 +251,8 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
 
     from trainer.config import RoutingConfig
     from trainer.model.routing import LayerSizes, Transform
-    from trainer.model.routing.blocks import FullBlocks
     from trainer.model.routing.choice import choose
+    from trainer.model.routing.full_blocks import FullBlocks
 
     batch, children, pose_in = poses_BIP.shape
     transform = Transform(tuple(parts_TPJQ))

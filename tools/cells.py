@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -14,6 +15,15 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 5
+
+
+def arguments(program: str, what: str) -> argparse.ArgumentParser:
+    """The options that all of them have; ``--cell`` is how a process is told its own."""
+    parser = argparse.ArgumentParser(prog=program, description=what.split("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved processes of each cell (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the measurements here")
+    parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
+    return parser
 
 
 def in_process(module: str, cell: dict[str, Any], *, memory: bool) -> dict[str, float]:

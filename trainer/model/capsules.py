@@ -14,7 +14,7 @@ from trainer.config import HeadConfig, PrimaryConfig, RoutingConfig
 from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
-from trainer.model.routing.choice import WITHOUT_VOTES, choose
+from trainer.model.routing.choice import STREAMED, choose
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
@@ -187,7 +187,7 @@ class CapsuleLayer(keras.layers.Layer):
 
     def implementation(self, batch: int) -> str | None:
         """Which implementation of its routing a batch of this size gets, and why; None where there is but one."""
-        if self.routing.algorithm in WITHOUT_VOTES:
+        if self.routing.algorithm not in STREAMED and not self.routing.needs_votes:
             return None
         found = choose(self.routing, self.sizes, batch)
         return f"{found.implementation}: {found.why}"

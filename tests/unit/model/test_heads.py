@@ -87,6 +87,15 @@ def test_votes_start_as_long_with_low_rank_as_without(initial_stddev: float | No
     assert np.mean(votes**2) == pytest.approx(np.mean(whole.transform_parts[0].numpy() ** 2), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "said"), [("dynamic", "streamed: "), ("em", "stored: em compares"), ("uniform", None)]
+)
+def test_a_layer_says_how_it_routes_where_there_is_something_to_say(algorithm: str, said: str | None) -> None:
+    found = layer(algorithm, 0, parents=100, pose=16, children=128, transforms=128)
+    text = found.implementation(512)
+    assert text is None if said is None else text.startswith(said)
+
+
 STARTS = [(96, 0, 16), (96, 0, 8), (12, 0, 16), (12, 32, 16), (96, 32, 16)]
 
 

@@ -155,7 +155,7 @@ def test_half_precision_rounds_votes_and_gradients_only(dtype, transforms: int, 
 
 
 def test_weighted_sum_is_the_same_written_out_and_as_a_product() -> None:
-    from trainer.model.routing import blocks
+    from trainer.model.routing import full_blocks as blocks
 
     rng = np.random.default_rng(1)
     for children in (blocks.UNROLLED, blocks.UNROLLED + 1):

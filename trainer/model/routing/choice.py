@@ -18,16 +18,16 @@ BLOCK_BYTES = 3 * 2**20
 """Votes, or couplings, of one block in float32. What is made in one pass over a block should stay in a core's
 second-level cache; smaller blocks cost more in starting operations. Measured with 1 to 12 MB: 2 to 4 MB were best."""
 MOST_BLOCKS = 256
-"""Blocks are larger where there would be more: a graph of 2,048 blocks took four minutes to build, one of 256 twenty
-seconds, and its step was as fast."""
+"""Blocks are larger where there would be more: a graph of 2,048 blocks took more than three and a half minutes to
+build, one of 256 less than half a minute, and its step was as fast."""
 UNKNOWN_BATCH = 64
 """Stands for a batch whose size is not known when the graph is built."""
 
 
-WITHOUT_VOTES = ("uniform", "random")
-"""Algorithms that have no need of votes: their couplings are the same for all records."""
 ONE_PASS = ("self_routing", "self_attention")
 """Algorithms that have no iterations: their couplings are made once."""
+STREAMED = ("dynamic", "inverted", *ONE_PASS)
+"""Algorithms that can do without stored votes."""
 
 Keep = Literal["nothing", "couplings", "all"]
 """What of each child is held from the forward to the backward pass; all: couplings and their logits' gradients."""

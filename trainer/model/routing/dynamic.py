@@ -45,13 +45,13 @@ def route(
         (parents, trace or None)
     """
     choice = choose_for(config, children.poses_BNP, transform)
-    rule, bias_JQ, records = Rule.of(config), extra.get("bias"), coupling_records if trace else None
+    rule, records = Rule.of(config), coupling_records if trace else None
+    bias = [extra["bias"]] if "bias" in extra else []
     if choice.implementation == "stored":
-        poses_BJQ, steps = stored(children.poses_BNP, transform, bias_JQ, rule, xla=config.xla, records=records)
+        poses_BJQ, steps = stored(children.poses_BNP, transform, bias, rule, xla=config.xla, records=records)
     else:
-        weights = [] if bias_JQ is None else [bias_JQ]
         poses_BJQ, steps = streamed(
-            children.poses_BNP, transform, weights, pose_and_said, rule, choice, xla=config.xla, records=records
+            children.poses_BNP, transform, bias, pose_and_said, rule, choice, xla=config.xla, records=records
         )
     parents = Capsules(poses_BJQ, lengths(poses_BJQ))
     return parents, collect(steps, children, parents) if trace else None

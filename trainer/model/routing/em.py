@@ -25,8 +25,8 @@ from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.extra import em as weights
 from trainer.model.routing.fan import Fan, log_softmax_over_parents
-from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
-from trainer.model.routing.votes import child_order, vote_order, votes
+from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
+from trainer.model.routing.votes import vote_order, votes
 from trainer.model.squash import at_least_float32
 
 __all__ = ["route", "weights"]
@@ -86,10 +86,7 @@ def route(
         records=coupling_records if trace else None,
     )
     parents = Capsules(poses_BJQ, activations_BJ)
-    if not trace:
-        return parents, None
-    steps = [step._replace(coupling_INJ=child_order(step.coupling_INJ, transform.transforms, axis=0)) for step in steps]
-    return parents, collect(steps, children, parents)
+    return parents, collect(by_child(steps, transform.transforms), children, parents) if trace else None
 
 
 def _iterate(

@@ -18,8 +18,8 @@ from trainer.model.routing.agreement import Rule, couplings
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import inverted as weights
 from trainer.model.routing.streamed import streamed
-from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
-from trainer.model.routing.votes import child_order, votes
+from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
+from trainer.model.routing.votes import votes
 from trainer.model.squash import at_least_float32, layer_norm
 
 __all__ = ["route", "weights"]
@@ -53,7 +53,7 @@ def route(
     if choice.implementation == "stored" or start_BJQ is not None:
         iterate = _iterate_compiled if config.xla else _iterate
         poses_BJQ, steps = iterate(votes(children.poses_BNP, transform), weights, start_BJQ, rule=rule, records=records)
-        steps = [s._replace(coupling_INJ=child_order(s.coupling_INJ, transform.transforms, axis=0)) for s in steps]
+        steps = by_child(steps, transform.transforms)
     else:
         poses_BJQ, steps = streamed(
             children.poses_BNP, transform, weights, _normalised, rule, choice, xla=config.xla, records=records

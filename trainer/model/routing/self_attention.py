@@ -17,8 +17,8 @@ from trainer.model.routing.agreement import Rule, couplings
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import self_attention as weights
 from trainer.model.routing.streamed import streamed
-from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
-from trainer.model.routing.votes import child_order, sum_of_votes, vote_order, votes
+from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
+from trainer.model.routing.votes import sum_of_votes, vote_order, votes
 from trainer.model.squash import at_least_float32, lengths, squash_exponential
 
 __all__ = ["route", "weights"]
@@ -50,7 +50,7 @@ def route(
         prior_IJ = vote_order(extra["prior"], transform.transforms)
         attend = _attend_compiled if config.xla else _attend
         poses_BJQ, steps = attend(votes(poses_BIP, transform), prior_IJ, bias, leaky=config.leaky, records=records)
-        steps = [s._replace(coupling_INJ=child_order(s.coupling_INJ, transform.transforms, axis=0)) for s in steps]
+        steps = by_child(steps, transform.transforms)
     else:  # sum_k u_k is a first iteration whose parents say what they got, divided by sqrt(d)
         prior_BJQ = at_least_float32(sum_of_votes(poses_BIP, transform, extra["prior"]))  # U^T B
         rule = Rule(2, config.leaky, temperature=math.sqrt(transform.pose), cumulative=False)

@@ -15,7 +15,7 @@ from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import self_routing as weights
 from trainer.model.routing.streamed import streamed_sum
-from trainer.model.routing.trace import CouplingTrace, RoutingTrace, collect, observe
+from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
 from trainer.model.routing.votes import child_order, vote_order, votes
 from trainer.model.squash import at_least_float32
 
@@ -61,8 +61,7 @@ def route(
     parents = Capsules(poses_BJQ, activations_BJ)
     if step is None:
         return parents, None
-    step = step._replace(coupling_INJ=child_order(step.coupling_INJ, transform.transforms, axis=0))
-    return parents, collect([step], children, parents)
+    return parents, collect(by_child([step], transform.transforms), children, parents)
 
 
 def _mix(

@@ -5,18 +5,20 @@ Axes: B batch, I children, J parents, Q parent pose size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from trainer.model.routing import Transform
 from trainer.model.routing.agreement import Rule, couplings, pose_and_said, wide
-from trainer.model.routing.trace import CouplingTrace, observe
-from trainer.model.routing.votes import child_order, votes
+from trainer.model.routing.trace import CouplingTrace, by_child, observe
+from trainer.model.routing.votes import votes
 
 
 def stored(
     poses_BIP: tf.Tensor,
     transform: Transform,
-    bias_JQ: tf.Tensor | None,
+    weights: Sequence[tf.Tensor],
     rule: Rule,
     *,
     xla: bool,
@@ -28,13 +30,12 @@ def stored(
     faster than all of it inside.
     """
     iterate = _iterate_compiled if xla else _iterate
-    poses_BJQ, steps = iterate(votes(poses_BIP, transform), bias_JQ, rule=rule, records=records)
-    transforms = transform.transforms
-    return poses_BJQ, [s._replace(coupling_INJ=child_order(s.coupling_INJ, transforms, axis=0)) for s in steps]
+    poses_BJQ, steps = iterate(votes(poses_BIP, transform), weights, rule=rule, records=records)
+    return poses_BJQ, by_child(steps, transform.transforms)
 
 
 def _iterate(
-    votes_IBJQ: tf.Tensor, bias_JQ: tf.Tensor | None, *, rule: Rule, records: int | None
+    votes_IBJQ: tf.Tensor, weights: Sequence[tf.Tensor], *, rule: Rule, records: int | None
 ) -> tuple[tf.Tensor, list[CouplingTrace]]:
     votes_IBJQ, compared_IBJQ = wide(votes_IBJQ, rule)
     if rule.stop_gradient:
@@ -52,8 +53,8 @@ def _iterate(
         else:
             coupling_IBJ = couplings(tf.reduce_sum(compared_IBJQ * said_sum_BJQ, axis=-1), rule.leaky)
             preactivation_BJQ = tf.reduce_sum(coupling_IBJ[..., tf.newaxis] * seen_IBJQ, axis=0)  # equation 2
-        held_bias_JQ = tf.stop_gradient(bias_JQ) if held and bias_JQ is not None else bias_JQ
-        poses_BJQ, said_BJQ = pose_and_said(preactivation_BJQ, [] if held_bias_JQ is None else [held_bias_JQ], rule)
+        held_weights = [tf.stop_gradient(weight) for weight in weights] if held else weights
+        poses_BJQ, said_BJQ = pose_and_said(preactivation_BJQ, held_weights, rule)
         said_sum_BJQ = said_BJQ if said_sum_BJQ is None else said_sum_BJQ + said_BJQ
         if records is not None:
             if coupling_IBJ is None:

@@ -18,8 +18,10 @@ import tensorflow as tf
 
 from trainer.model.routing import Transform
 from trainer.model.routing.agreement import Rule
-from trainer.model.routing.blocks import Blocks, FullBlocks, Kept, Pass, SharedBlocks, call
+from trainer.model.routing.blocks import Blocks, Kept, Pass, Sums, call
 from trainer.model.routing.choice import Choice, Keep
+from trainer.model.routing.full_blocks import FullBlocks
+from trainer.model.routing.shared_blocks import SharedBlocks
 from trainer.model.routing.trace import CouplingTrace, merged, observe
 
 AHEAD = 2
@@ -79,10 +81,10 @@ def streamed_sum(
             done.append(sum_BJQ)
 
         def gradient(ds_BJQ: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            sums = Sums(0.0, None, [Pass(ds_BJQ, ds_BJQ)], through_logits=False)  # V plays no part
             found, of_weights, done = [], [], [ds_BJQ]
             for k in in_turn(len(blocks), done):
-                kept: list[Kept] = [(blocks.cut(k, weights_IBJ), None)]
-                found.append(blocks.gradients(k, 0.0, None, [Pass(ds_BJQ, ds_BJQ)], kept, False))
+                found.append(blocks.gradients(k, sums, [(blocks.cut(k, weights_IBJ), None)]))
                 of_weights.append(blocks.agreement(k, ds_BJQ))
                 done.append(tf.group(*found[-1], of_weights[-1]))
             of_poses, of_parts = blocks.joined(found)
@@ -179,10 +181,10 @@ def _gradient(forward: _Forward, pose_gradient_BJQ: tf.Tensor, keep: Keep) -> tu
             logits.append(logits_gradient if keep == "all" else None)
             done.append(said_gradient_BJQ)
         made.append(list(zip(couplings, logits, strict=True)))
+    sums = Sums(forward.share, first_BJQ, passes, not rule.stop_gradient)
     found, done = [], [ds_BJQ]
     for k in in_turn(len(blocks), done):
-        kept = [pairs[k] for pairs in made]
-        found.append(blocks.gradients(k, forward.share, first_BJQ, passes, kept, not rule.stop_gradient))
+        found.append(blocks.gradients(k, sums, [pairs[k] for pairs in made]))
         done.append(tf.group(*found[-1]))  # both of them: each holds the votes' gradient until it is made
     of_poses, of_parts = blocks.joined(found)
     return (of_poses, *of_parts, *of_weights)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from trainer.model.routing import Capsules
 from trainer.model.routing.fan import Fan, sum_over_windows, windows_of_each_child
+from trainer.model.routing.votes import child_order
 
 
 class RoutingTrace(NamedTuple):
@@ -113,6 +114,11 @@ def collect(steps: list[CouplingTrace], children: Capsules, parents: Capsules) -
         parent_activations_BJ=parents.activations_BN,
         coupling_RNIJ=tf.stack([tf.transpose(step.coupling_INJ, [1, 0, 2]) for step in steps]),
     )
+
+
+def by_child(steps: Sequence[CouplingTrace], transforms: int) -> list[CouplingTrace]:
+    """Couplings that are in the order of votes brought into that of the children."""
+    return [step._replace(coupling_INJ=child_order(step.coupling_INJ, transforms, axis=0)) for step in steps]
 
 
 def following(traces: Sequence[RoutingTrace]) -> RoutingTrace:
