@@ -19,10 +19,11 @@ def main() -> int:
     from trainer.cli import main as run
 
     code = run()
-    try:
-        sys.stdout.flush()
-    except OSError:  # nobody reads any more; Python would turn the code into 120 when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads any more; Python would turn the code into 120 when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
 
 

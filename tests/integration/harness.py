@@ -89,7 +89,8 @@ def start(
     values = {**(SMALL if small else {}), **(fields or {})}
     command = [sys.executable, "-m", "trainer", *launch, "train", *([recipe] if recipe else [])]
     command += ["--run", str(folder), *arguments, *(f"--{name}={value}" for name, value in values.items())]
-    environment = {**os.environ}
+    # as at a person's, where what is printed waits in a buffer
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     if fault:
         environment["CAPSNET_TEST_FAULT"] = json.dumps({"rank": 0, **fault})
         environment["PYTHONPATH"] = str(FAULTS)

@@ -129,7 +129,7 @@ def test_a_closed_pipe_and_a_hang_up_do_not_lose_the_run(tmp_path: Path, whole: 
     run = start(tmp_path / "run", fault=fault)
     assert run.process.stdout is not None
     run.process.stdout.readline()
-    os.close(run.process.stdout.fileno())
+    run.process.stdout.close()
     run.wait_for(reached.exists)
     run.signal(signal.SIGHUP)
     assert run.process.wait(GRACE) == 75
