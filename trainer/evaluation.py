@@ -15,9 +15,8 @@ from trainer.data import pipeline
 from trainer.data.index import Index
 from trainer.distributed import World
 from trainer.errors import DataError
-from trainer.model import network
 from trainer.model.network import CapsNet
-from trainer.weights import assign, weights_of
+from trainer.weights import network_of
 
 EvaluateBatch = Callable[[dict[str, tf.Tensor]], tf.Tensor]
 
@@ -103,8 +102,7 @@ def score_checkpoint(
     """A checkpoint on the test split, without any of the training state."""
     index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)
-    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
-    assign(weights_of(net), found.tensors, found.path)
+    net = network_of(config, found)
     with pipeline.test_batches(config, index, world.rank, world.size) as batches:
         score = evaluate(config, make_evaluate_batch(config, net), batches, world, before_batch)
     check_complete(config, index, score)

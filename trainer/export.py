@@ -32,7 +32,8 @@ def export(run: Path, destination: Path, which: str = "best") -> None:
     import tensorflow as tf
 
     from trainer.data import augment
-    from trainer.library import CLASSES, network_of
+    from trainer.library import CLASSES
+    from trainer.weights import network_of
 
     net = network_of(config, found)
     shape = [None, None, None, config.model.channels]

@@ -20,14 +20,11 @@ from PIL import Image, UnidentifiedImageError
 
 from trainer import checkpoint
 from trainer import config as configuration
-from trainer.checkpoint import Checkpoint
-from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.errors import CheckpointError, DataError
-from trainer.model import network
 from trainer.rundir import RunDirectory
-from trainer.weights import assign, weights_of
+from trainer.weights import network_of
 
 CLASSES = "classes.json"
 """In assets.extra of an export: the class names."""
@@ -97,13 +94,6 @@ def load(path: str | Path, which: str = "best") -> Classifier:
 
     classes = data_index.load_index(config.data.uri, config.storage).classes
     return Classifier(tuple(classes), config.model.channels, scores_BJ)
-
-
-def network_of(config: RunConfig, found: Checkpoint) -> network.CapsNet:
-    """The network of a checkpoint, with its weights."""
-    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
-    assign(weights_of(net), found.tensors, found.path)
-    return net
 
 
 def _load_export(folder: Path) -> Classifier:

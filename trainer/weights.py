@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from trainer.checkpoint import Checkpoint
+from trainer.config import RunConfig
 from trainer.errors import CheckpointError
-from trainer.model import parts
+from trainer.model import network, parts
 from trainer.model.network import CapsNet
 
 PREFIX = "weights/"
@@ -20,6 +22,13 @@ HEAD = tuple(f"{PREFIX}capsnet/{part}/" for part in ("class_capsules", "control"
 def weights_of(net: CapsNet) -> dict[str, tf.Variable]:
     """A network's variables by the names that they have in a checkpoint."""
     return {f"{PREFIX}{variable.path}": variable.value for variable in net.variables}
+
+
+def network_of(config: RunConfig, found: Checkpoint) -> CapsNet:
+    """The network of a checkpoint, with its weights. Raises CheckpointError where they are another model's."""
+    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
+    assign(weights_of(net), found.tensors, found.path)
+    return net
 
 
 def tensors_of(variables: Mapping[str, tf.Variable]) -> dict[str, np.ndarray]:

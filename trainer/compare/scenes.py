@@ -44,8 +44,8 @@ def decode(run: Path) -> Decoded:
     from trainer import distributed, runtime
     from trainer.data import index as data_index
     from trainer.data import pipeline
-    from trainer.library import network_of
     from trainer.model.network import longest
+    from trainer.weights import network_of
 
     found = checkpoint.choose(RunDirectory(run).checkpoints, "last", lambda _: None)
     config = configuration.validated(json.loads(found.config), str(found.path))
