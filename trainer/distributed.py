@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -79,6 +80,7 @@ def join(world: World) -> None:
         raise ConfigError(f"Horovod cannot be imported ({reason}): run 'make horovod'") from None
     if not hvd.mpi_built():
         raise ConfigError("this Horovod was built without MPI: run 'make horovod'")
+    os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # lets start_timeline work; writes nothing by itself
     hvd.init()
     if (hvd.rank(), hvd.size()) != (world.rank, world.size):
         raise ConfigError(
@@ -142,6 +144,21 @@ def broadcast_object(world: World, value: Any, name: str) -> Any:
 
 def barrier(world: World, name: str) -> None:
     sum_values(world, [1.0], f"barrier.{name}")
+
+
+def start_timeline(world: World, path: Path) -> None:
+    """Horovod writes there what each reduction waits for; nothing where there is no Horovod. On rank 0."""
+    if not world.alone:
+        import horovod.tensorflow as hvd
+
+        hvd.start_timeline(str(path))
+
+
+def stop_timeline(world: World) -> None:
+    if not world.alone:
+        import horovod.tensorflow as hvd
+
+        hvd.stop_timeline()
 
 
 def lost_ranks(error: BaseException) -> InterruptedRun | None:

@@ -29,6 +29,7 @@ from trainer.meter import Meter
 from trainer.model import network
 from trainer.model.capsules import CapsuleLayer
 from trainer.plan import Plan
+from trainer.profiling import Profile
 from trainer.storage import is_cloud
 
 log = logging.getLogger("capsnet")
@@ -94,6 +95,7 @@ class Loop:
         self.fixed_batch: dict[str, tf.Tensor] | None = None
         self.journal = Journal()
         self.writer: checkpoint.Writer | None = None
+        self.profile: Profile | None = None
 
     @property
     def parameters(self) -> int:
@@ -123,8 +125,10 @@ class Loop:
 
     def variables(self) -> dict[str, tf.Variable]:
         """Everything that a checkpoint holds, by name."""
-        slots = {f"optimizer/{variable.path}": variable.value for variable in self.update.variables}
-        return {**weights.weights_of(self.network), **slots, **self.loss_scale.variables()}
+        means = weights.averages_of(self.network, self.update)
+        kept = {id(mean) for mean in means.values()}
+        slots = {f"optimizer/{v.path}": v.value for v in self.update.variables if id(v.value) not in kept}
+        return {**weights.weights_of(self.network), **means, **slots, **self.loss_scale.variables()}
 
     def restore(self) -> None:
         """Rank 0 reads and opens its files, the others receive."""
@@ -153,11 +157,12 @@ class Loop:
             taken = weights.weights_of(self.network)
             if plan.new_head:
                 taken = {name: value for name, value in taken.items() if not name.startswith(weights.HEAD)}
-            weights.assign(taken, plan.weights.tensors, plan.weights.path)
+            weights.assign(taken, weights.tested(plan.weights), plan.weights.path)
             log.info("weights of %s%s", plan.weights.path, ", with a new head" if plan.new_head else "")
             self._save()  # a resume before the first regular save must not start from random weights
             self.writer.wait()
         directory.write_config(self.config)
+        self.profile = Profile(self.config.log, directory.path, self.world)
         self.journal = FirstRankJournal(directory, self.config, self.network, self.index, self.total_steps)
 
     def _save(self) -> None:
@@ -194,6 +199,8 @@ class Loop:
             self._finish()
         finally:
             self.journal.close()
+            if self.profile is not None:
+                self.profile.close()
             if self.writer is not None:
                 self.writer.settle()
         if stop:
@@ -224,9 +231,13 @@ class Loop:
             got_at = time.monotonic()
             waits = {stage: waited - waits_before[stage] for stage, waited in batches.waits.items()}
             self._mark("training", waits=True)
+            if self.profile is not None:
+                self.profile.before(self.step + 1)
             report = self.run_step(batch, self._stop_wish())
             self._check(report)
             self.step += 1
+            if self.profile is not None:
+                self.profile.after(self.step)
             self._check_damaged(report)
             self._measure(report, waits, got_at - asked_at, time.monotonic() - asked_at)
             stop = report.stop
@@ -360,7 +371,10 @@ class Loop:
             if self.journal.progress_due:
                 self.journal.text(f"step {self.step}/{self.total_steps}  evaluating, batch {number + 1}")
 
-        with pipeline.test_batches(self.config, self.index, self.world.rank, self.world.size) as batches:
+        with (
+            optimizer.averaged(self.update, self.network.trainable_variables),
+            pipeline.test_batches(self.config, self.index, self.world.rank, self.world.size) as batches,
+        ):
             score = evaluation.evaluate(
                 self.config, self.evaluate_batch, batches, self.world, before_batch, lambda: bool(self._stop_wish())
             )

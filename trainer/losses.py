@@ -118,7 +118,7 @@ def spread(
 
 def cross_entropy(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
     """-ln softmax(scale a)_t; of several classes the mean."""
-    return tf.nn.softmax_cross_entropy_with_logits(labels=_shares(present_BJ), logits=config.scale * scores_BJ)
+    return tf.nn.softmax_cross_entropy_with_logits(labels=_targets(config, present_BJ), logits=config.scale * scores_BJ)
 
 
 def nll(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.Tensor:
@@ -127,13 +127,15 @@ def nll(config: LossConfig, scores_BJ: tf.Tensor, present_BJ: tf.Tensor) -> tf.T
     Of several classes the mean.
     """
     scores_BJ = tf.maximum(scores_BJ, SMALLEST_SCORE)
-    target_B = tf.reduce_sum(_shares(present_BJ) * tf.math.log(scores_BJ), axis=-1)
+    target_B = tf.reduce_sum(_targets(config, present_BJ) * tf.math.log(scores_BJ), axis=-1)
     return tf.math.log(tf.reduce_sum(scores_BJ, axis=-1)) - target_B
 
 
-def _shares(present_BJ: tf.Tensor) -> tf.Tensor:
-    """A record's classes as a distribution."""
-    return present_BJ / tf.reduce_sum(present_BJ, axis=-1, keepdims=True)
+def _targets(config: LossConfig, present_BJ: tf.Tensor) -> tf.Tensor:
+    """A record's classes as a distribution, mixed with the uniform one (Szegedy et al. 2016, section 7)."""
+    share_BJ = present_BJ / tf.reduce_sum(present_BJ, axis=-1, keepdims=True)
+    smoothing, classes = config.label_smoothing, present_BJ.shape[-1]
+    return (1.0 - smoothing) * share_BJ + smoothing / classes if smoothing else share_BJ
 
 
 def squared_error(reconstruction_BHWC: tf.Tensor, images_BHWC: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
@@ -78,9 +79,11 @@ def build_optimizer(config: OptimizerConfig, variables: Sequence[keras.Variable]
         optimizer.learning_rate.assign(rate(step)); optimizer.apply(gradients, variables)
 
     Adam (Kingma and Ba 2015) or SGD with Nesterov momentum; weight decay is decoupled (Loshchilov and Hutter
-    2019): w <- w - rate * decay * w, for kernels, transforms and projections only.
+    2019): w <- w - rate * decay * w, for kernels, transforms and projections only. With ``average_decay`` d its slots
+    hold means of the weights, m <- d m + (1 - d) w after each update; the first update sets m to w.
     """
     decay = config.weight_decay or None
+    mean = {"use_ema": True, "ema_momentum": config.average_decay} if config.average_decay else {}
     if config.kind == "adam":
         optimizer = keras.optimizers.Adam(
             config.learning_rate,
@@ -89,15 +92,38 @@ def build_optimizer(config: OptimizerConfig, variables: Sequence[keras.Variable]
             epsilon=config.epsilon,
             weight_decay=decay,
             name="optimizer",
+            **mean,
         )
     else:
         optimizer = keras.optimizers.SGD(
-            config.learning_rate, momentum=config.momentum, nesterov=True, weight_decay=decay, name="optimizer"
+            config.learning_rate, momentum=config.momentum, nesterov=True, weight_decay=decay, name="optimizer", **mean
         )
     if decay:
         optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not is_decayed(v.path)])
     optimizer.build(list(variables))
     return optimizer
+
+
+def averages(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """The mean of each variable by the variable's path; empty where the optimizer keeps none."""
+    if not optimizer.use_ema:
+        return {}
+    slots = {slot.path: slot for slot in optimizer.variables}
+    return {v.path: slots[f"{optimizer.name}/{v.path.replace('/', '_')}_average"] for v in variables}
+
+
+@contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Within it variables have the values of their means, if there are any."""
+    means = averages(optimizer, variables)
+    trained = [v.numpy() for v in variables] if means else []
+    for v in variables if means else []:
+        v.assign(means[v.path])
+    try:
+        yield
+    finally:
+        for v, value in zip(variables if means else [], trained, strict=True):
+            v.assign(value)
 
 
 def is_decayed(path: str) -> bool:

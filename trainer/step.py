@@ -133,6 +133,7 @@ def make_step(
     columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
+    @tf.function(jit_compile=config.train.xla)
     def forward_backward(
         image: tf.Tensor, label: tf.Tensor, sources: tf.Tensor | None = None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:

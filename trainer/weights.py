@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer import optimizer
 from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
 from trainer.errors import CheckpointError
 from trainer.model import network, parts
 from trainer.model.network import CapsNet
 
-PREFIX = "weights/"
+PREFIX, AVERAGE = "weights/", "average/"
 HEAD = tuple(f"{PREFIX}capsnet/{part}/" for part in ("class_capsules", "control", "decoder"))
 """What another number of classes changes."""
 
@@ -24,10 +26,26 @@ def weights_of(net: CapsNet) -> dict[str, tf.Variable]:
     return {f"{PREFIX}{variable.path}": variable.value for variable in net.variables}
 
 
+def averages_of(net: CapsNet, update: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
+    """The means of the weights that an optimizer keeps, if any, by the names that they have in a checkpoint."""
+    means = optimizer.averages(update, net.trainable_variables)
+    return {f"{AVERAGE}{path}": mean.value for path, mean in means.items()}
+
+
+def tested(found: Checkpoint) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint, with the means of weights, where there are any, in the place of these."""
+    means = {name: tensor for name, tensor in found.tensors.items() if name.startswith(AVERAGE)}
+    return {**found.tensors, **{PREFIX + name.removeprefix(AVERAGE): tensor for name, tensor in means.items()}}
+
+
 def network_of(config: RunConfig, found: Checkpoint) -> CapsNet:
-    """The network of a checkpoint, with its weights. Raises CheckpointError where they are another model's."""
+    """The network of a checkpoint, with the weights that tests saw.
+
+    Raises:
+        CheckpointError: they are another model's.
+    """
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
-    assign(weights_of(net), found.tensors, found.path)
+    assign(weights_of(net), tested(found), found.path)
     return net
 
 

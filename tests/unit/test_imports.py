@@ -16,7 +16,7 @@ ORDER = [
     {"rundir", "runtime"},
     {"data", "model"},
     {"losses", "optimizer", "eventfiles", "weights"},
-    {"step", "evaluation", "summaries"},
+    {"step", "evaluation", "summaries", "profiling"},
     {"plan", "journal", "meter"},
     {"loop"},
     {"library", "bench", "rank"},

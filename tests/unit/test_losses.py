@@ -90,6 +90,23 @@ def test_of_two_classes_the_mean_is_taken(kind: str) -> None:
     np.testing.assert_allclose(found_B, expected_B, rtol=EXACT)
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "nll"])
+def test_label_smoothing_is_a_share_of_every_class(kind: str) -> None:
+    """The mixture of the losses of all labels, each with its weight: both losses are linear in the target."""
+    smoothed = LossConfig(kind=kind, label_smoothing=0.2)
+    outputs, images_BHWC, labels_B = example()
+    found_B = losses.loss_terms(smoothed, outputs, images_BHWC, labels_B)[kind]
+    for scores_J, label, found in zip(outputs.class_scores_BJ.numpy(), labels_B, found_B, strict=True):
+        of_label = [ORACLES[kind](smoothed, scores_J, other) for other in range(J)]
+        assert float(found) == pytest.approx(0.8 * of_label[label] + 0.2 * np.mean(of_label), rel=EXACT)
+
+
+@pytest.mark.parametrize("kind", ["margin", "spread"])
+def test_label_smoothing_is_refused_where_there_are_margins(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"{kind} has margins"):
+        LossConfig(kind=kind, label_smoothing=0.1)
+
+
 def test_nll_is_finite_for_a_score_of_zero() -> None:
     scores_BJ = tf.constant([[0.0, 1.0], [0.0, 0.0]])
     with tf.GradientTape() as tape:

@@ -127,3 +127,42 @@ def test_clip() -> None:
             np.testing.assert_allclose(after, factor * before, rtol=SINGLE)
     _, norm = optimizer.clip([tf.constant([math.nan])], 1.0)
     assert math.isnan(float(norm))
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_means_of_the_weights(kind: str) -> None:
+    weights = variables()
+    update = optimizer.build_optimizer(OptimizerConfig(kind=kind, average_decay=0.75), weights)
+    means = optimizer.averages(update, weights)
+    assert list(means) == [weight.path for weight in weights]
+    expected = 0.0
+    for t in range(5):
+        update.learning_rate.assign(0.1)
+        update.apply([tf.constant([[0.3 * t, -1.0 / (t + 1)]])] * len(weights), weights)
+        trained = np.array(weights[0].numpy(), np.float64)
+        expected = trained if t == 0 else 0.75 * expected + 0.25 * trained
+        for weight in weights:
+            np.testing.assert_allclose(means[weight.path], expected, rtol=SINGLE)
+    assert np.abs(expected - trained).min() > 1e-3
+    for _ in range(2):  # the means do not move by being used
+        with optimizer.averaged(update, weights):
+            for weight in weights:
+                np.testing.assert_array_equal(weight, means[weight.path])
+        for weight in weights:
+            np.testing.assert_array_equal(weight, trained.astype(np.float32))
+
+
+def test_the_trained_weights_come_back_after_an_error() -> None:
+    weights = variables()
+    update = optimizer.build_optimizer(OptimizerConfig(average_decay=0.5), weights)
+    with pytest.raises(KeyboardInterrupt), optimizer.averaged(update, weights):
+        raise KeyboardInterrupt
+    np.testing.assert_array_equal(weights[0], [[1.0, -2.0]])
+
+
+def test_without_means_weights_stay_what_they_are() -> None:
+    weights = variables()
+    update = optimizer.build_optimizer(OptimizerConfig(), weights)
+    assert optimizer.averages(update, weights) == {}
+    with optimizer.averaged(update, weights):
+        np.testing.assert_array_equal(weights[0], [[1.0, -2.0]])

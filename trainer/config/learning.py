@@ -24,7 +24,21 @@ class LossConfig(Section):
         description="epochs over which m goes linearly from its start to its end; 0: it does not change",
     )
     scale: float = Field(10.0, gt=0, description="class scores are multiplied by it before the softmax (cross_entropy)")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the target that all classes get alike, in tests as well (cross_entropy, nll)",
+    )
     reconstruction_weight: float = Field(0.0005, ge=0, description="weight of the squared error summed over pixels")
+
+    @model_validator(mode="after")
+    def _smoothing_has_a_target(self) -> Self:
+        if self.label_smoothing and self.kind not in ("cross_entropy", "nll"):
+            raise ValueError(
+                f"label_smoothing is for kind cross_entropy and nll; {self.kind} has margins in its place: set it to 0"
+            )
+        return self
 
 
 class OptimizerConfig(Section):
@@ -43,6 +57,13 @@ class OptimizerConfig(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, of kernels and transforms, not of biases and norms")
     clip_norm: float = Field(0.0, ge=0, description="largest global norm of the gradient; 0: no clipping")
+    average_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="tests, exports and predictions use an exponential mean of the weights with this decay a step; 0: "
+        "the weights themselves",
+    )
 
     @model_validator(mode="after")
     def _epochs_fit_schedule(self) -> Self:

@@ -22,6 +22,11 @@ class TrainConfig(Section):
     initial_loss_scale: float = Field(2.0**15, ge=1, description="float16: first loss scale")
     loss_scale_growth_steps: int = Field(1000, ge=1, description="float16: good steps before the scale doubles")
     max_skipped_steps: int = Field(20, ge=1, description="float16: overflows in a row that count as divergence")
+    xla: bool = neutral(
+        False,
+        description="compile forward and backward pass as a whole; on a CPU convolutions get slower by it, and "
+        "model.routing.xla compiles the routing alone",
+    )
     deterministic: bool = Field(True, description="the same bits in every run on the same kind of machine")
     threads: int = neutral(0, ge=0, description="compute threads of a rank; 0: the cores, shared among local ranks")
     compression: Literal["none", "float16"] = Field("none", description="of gradients while they are reduced")
@@ -43,7 +48,18 @@ class LogConfig(Section):
     every_steps: int = neutral(10, ge=1, description="steps between records in metrics.jsonl and scalars")
     observe_every_steps: int = neutral(200, ge=0, description="steps between looks at routing and images; 0: never")
     observe_records: int = neutral(32, ge=1, description="records whose couplings and reconstructions are looked at")
+    profile_steps: tuple[int, ...] = neutral((), description="first and last step that rank 0 profiles for TensorBoard")
+    horovod_timeline: bool = neutral(
+        False, description="rank 0 writes horovod-timeline.json, for chrome://tracing: what each reduction waited for"
+    )
     print_seconds: float = neutral(5.0, gt=0, description="seconds between plain lines when there is no terminal")
+
+    @model_validator(mode="after")
+    def _profile_is_a_range(self) -> Self:
+        given = self.profile_steps
+        if given and (len(given) != 2 or not 1 <= given[0] <= given[1]):
+            raise ValueError(f"profile_steps is FIRST,LAST, as 100,110, not {','.join(map(str, given))}")
+        return self
 
 
 class WatchdogConfig(Section):
