@@ -300,7 +300,7 @@ def _routing_values(layer: str, trace: RoutingTrace, leaky: bool) -> list[Any]:
     per_iteration = {"entropy": trace.entropy_R, "effective_parents": trace.effective_parents_R}
     if leaky:
         per_iteration["unassigned"] = trace.unassigned_R
-    iterations, parents = len(trace.entropy_R), trace.parent_activations_BJ.shape[-1]
+    iterations, parents = len(trace.entropy_R), trace.parents.activations_BN.shape[-1]
     values: list[Any] = []
     for name, value_R in per_iteration.items():
         for iteration, value in enumerate(value_R, 1):
@@ -315,7 +315,7 @@ def _routing_values(layer: str, trace: RoutingTrace, leaky: bool) -> list[Any]:
         f"Activations of the {parents} capsules that {layer} routes to: lengths, 0 to 1, unless routing has its own. "
         "Lengths all near 0: they are dying.",
     )
-    return [*values, *_histogram(child, trace.child_activations_BI), *_histogram(parent, trace.parent_activations_BJ)]
+    return [*values, *_histogram(child, trace.children.activations_BN), *_histogram(parent, trace.parents.activations_BN)]
 
 
 PICTURE_DESCRIPTION = (

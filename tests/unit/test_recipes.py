@@ -63,10 +63,10 @@ def test_imagenet_starts_alive() -> None:
         build(with_head(config, scale))(images_BHWC, trace=True).traces["class_capsules"]
         for scale in ("parents", "fixed")
     )
-    assert 0.01 < np.mean(alive.parent_activations_BJ) < 0.05
-    assert np.max(alive.parent_activations_BJ) < 0.5
+    assert 0.01 < np.mean(alive.parents.activations_BN) < 0.05
+    assert np.max(alive.parents.activations_BN) < 0.5
     assert 0.999 < float(alive.entropy_R[-1]) < 0.99999
-    assert np.mean(dead.parent_activations_BJ) < 0.001  # so that the bounds tell one from the other
+    assert np.mean(dead.parents.activations_BN) < 0.001  # so that the bounds tell one from the other
     assert float(dead.entropy_R[-1]) > 0.99999
 
 

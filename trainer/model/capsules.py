@@ -175,7 +175,11 @@ class CapsuleLayer(keras.layers.Layer):
             return drawn
         return self.add_weight(name=name, shape=spec.shape, initializer=initializer, autocast=False)
 
-    def _routed(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
+    def seen(self, children: Capsules) -> Capsules:
+        """Children as the routing algorithm gets them: the layer's own, or window by window as further records."""
+        return children
+
+    def projected(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
         """Poses and transform as the routing algorithm sees them."""
         if self.projection_TPK is not None:
             poses_BIP = project(poses_BIP, tf.convert_to_tensor(self.projection_TPK))
@@ -199,11 +203,11 @@ class CapsuleLayer(keras.layers.Layer):
         trace: bool = False,
         coupling_records: int = 0,
         start: Capsules | None = None,
-        iterations: int | None = None,
+        config: RoutingConfig | None = None,
     ) -> tuple[Capsules, RoutingTrace | None]:
-        """``start`` are parents to begin with, where the algorithm can; ``iterations`` replaces the configuration's."""
-        poses_BIP, transform = self._routed(tf.cast(children.poses_BNP, self.compute_dtype))
-        config = self.routing if iterations is None else self.routing.model_copy(update={"iterations": iterations})
+        """``start`` are parents to begin with, where the algorithm can; ``config`` replaces the layer's own."""
+        poses_BIP, transform = self.projected(tf.cast(children.poses_BNP, self.compute_dtype))
+        config = config or self.routing
         found: tuple[Capsules, RoutingTrace | None] = routing.get(config.algorithm).route(
             Capsules(poses_BIP, children.activations_BN),
             transform,
@@ -213,7 +217,8 @@ class CapsuleLayer(keras.layers.Layer):
             coupling_records=coupling_records,
             **({} if start is None else {"start_BJQ": start.poses_BNP}),
         )
-        return found
+        parents, traced = found  # the trace's children are the layer's own, not as they are projected or placed
+        return parents, None if traced is None else traced._replace(children=children)
 
 
 def project(poses_BIP: tf.Tensor, projection_TPK: tf.Tensor) -> tf.Tensor:

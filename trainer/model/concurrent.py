@@ -33,7 +33,7 @@ def route(
                 trace=trace,
                 coupling_records=coupling_records,
                 start=before[number + 1],
-                iterations=1,
+                config=layer.routing.model_copy(update={"iterations": 1}),
             )
             states.append(parents)
             if traced is not None:

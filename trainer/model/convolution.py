@@ -48,8 +48,12 @@ class ConvolutionalCapsules(CapsuleLayer):
         by_length = routing.get(self.routing.algorithm).ACTIVATED_BY_LENGTH
         return stacked_stddev(sizes, by_length=by_length) / TRUNCATED
 
-    def _routed(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
-        poses_BIP, transform = super()._routed(poses_BIP)
+    def seen(self, children: Capsules) -> Capsules:
+        activations_BN1 = children.activations_BN[..., tf.newaxis]
+        return Capsules(self._windows(children.poses_BNP), self._windows(activations_BN1)[..., 0])
+
+    def projected(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
+        poses_BIP, transform = super().projected(poses_BIP)
         return poses_BIP, transform._replace(fan=self.fan)
 
     def call(
@@ -59,17 +63,14 @@ class ConvolutionalCapsules(CapsuleLayer):
         trace: bool = False,
         coupling_records: int = 0,
         start: Capsules | None = None,
-        iterations: int | None = None,
+        config: RoutingConfig | None = None,
     ) -> tuple[Capsules, RoutingTrace | None]:
         """The trace has the couplings [R, records, windows x I, J], window by window; the rest is by capsule."""
         windows = self.fan.windows**2
-        seen = Capsules(
-            self._windows(children.poses_BNP), self._windows(children.activations_BN[..., tf.newaxis])[..., 0]
-        )
         if start is not None:
             start = start._replace(poses_BNP=tf.reshape(start.poses_BNP, [-1, self.parents, self.pose]))
         parents, traced = super().call(
-            seen, trace=trace, coupling_records=coupling_records * windows, start=start, iterations=iterations
+            self.seen(children), trace=trace, coupling_records=coupling_records * windows, start=start, config=config
         )
         found = Capsules(
             tf.reshape(parents.poses_BNP, [-1, windows * self.parents, self.pose]),
@@ -82,8 +83,8 @@ class ConvolutionalCapsules(CapsuleLayer):
             return found, None
         iterations = traced.coupling_RNIJ.shape[0]
         return found, traced._replace(
-            child_activations_BI=children.activations_BN,
-            parent_activations_BJ=found.activations_BN,
+            children=children,
+            parents=found,
             coupling_RNIJ=tf.reshape(traced.coupling_RNIJ, [iterations, -1, windows * self.children, self.parents]),
         )
 

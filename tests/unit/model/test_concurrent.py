@@ -60,7 +60,7 @@ def test_is_the_papers_procedure(iterations: int) -> None:
             np.testing.assert_allclose(outputs.traces[name].coupling_RNIJ[:, n], expected, rtol=EXACT)
     trace = outputs.traces["class_capsules"]
     assert trace.entropy_R.shape == trace.effective_parents_R.shape == (iterations,)
-    np.testing.assert_array_equal(trace.parent_activations_BJ, outputs.class_scores_BJ)
+    np.testing.assert_array_equal(trace.parents.activations_BN, outputs.class_scores_BJ)
     readout = made.class_capsules.extra
     expected_BJ = outputs.poses_BJQ.numpy() @ readout["readout"].numpy() + readout["readout_bias"].numpy()
     np.testing.assert_allclose(outputs.class_scores_BJ, expected_BJ, rtol=EXACT)
@@ -69,7 +69,8 @@ def test_is_the_papers_procedure(iterations: int) -> None:
 def test_one_layer_is_the_same_as_in_turn_and_several_are_not() -> None:
     together, in_turn = net(None)(images(), trace=True), net(None, concurrent=False)(images(), trace=True)
     np.testing.assert_allclose(together.class_scores_BJ, in_turn.class_scores_BJ, rtol=EXACT)
-    for ours, theirs in zip(together.traces["class_capsules"], in_turn.traces["class_capsules"], strict=True):
+    flat = [tf.nest.flatten(outputs.traces["class_capsules"]) for outputs in (together, in_turn)]
+    for ours, theirs in zip(*flat, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=EXACT)
     together, in_turn = net(DEEP)(images()), net(DEEP, concurrent=False)(images())
     assert np.max(np.abs(together.class_scores_BJ - in_turn.class_scores_BJ)) > 1e-2
@@ -81,9 +82,10 @@ def test_an_iteration_from_where_one_ended_is_the_next() -> None:
     layer = made.capsule_layers[0]
     assert layer.fan.windows == 2
     children = made.primary(made.stem(images()))
-    first, _ = layer(children, iterations=1)
-    second, _ = layer(children, iterations=1, start=first)
-    both, _ = layer(children, iterations=2)
+    once, twice = (layer.routing.model_copy(update={"iterations": iterations}) for iterations in (1, 2))
+    first, _ = layer(children, config=once)
+    second, _ = layer(children, config=once, start=first)
+    both, _ = layer(children, config=twice)
     np.testing.assert_allclose(second.poses_BNP, both.poses_BNP, rtol=EXACT)
     np.testing.assert_allclose(second.activations_BN, both.activations_BN, rtol=EXACT)
 
@@ -106,9 +108,9 @@ def test_every_weight_that_matters_gets_a_gradient() -> None:
 def test_activations_stay_in_float32_between_layers(precision: str) -> None:
     traces = net(DEEP, precision=precision, concurrent=False)(images(np.float32), trace=True).traces
     for name in ("layer_0", "layer_1", "class_capsules"):
-        assert traces[name].child_activations_BI.dtype == tf.float32
-    rounded = tf.cast(tf.cast(traces["layer_1"].child_activations_BI, precision), tf.float32)
-    assert np.any(rounded != traces["layer_1"].child_activations_BI)
+        assert traces[name].children.activations_BN.dtype == tf.float32
+    rounded = tf.cast(tf.cast(traces["layer_1"].children.activations_BN, precision), tf.float32)
+    assert np.any(rounded != traces["layer_1"].children.activations_BN)
 
 
 def test_residual_connections_are_refused() -> None:

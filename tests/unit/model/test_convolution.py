@@ -183,8 +183,8 @@ def test_dynamic_routing_in_each_window(fan: Fan) -> None:
         )
         np.testing.assert_allclose(poses[:, number], expected_BJQ, rtol=EXACT, atol=EXACT)
         np.testing.assert_allclose(couplings[:, :, number], coupling_RBIJ, rtol=EXACT)
-    np.testing.assert_array_equal(trace.child_activations_BI, children.activations_BN)
-    np.testing.assert_array_equal(trace.parent_activations_BJ, parents.activations_BN)
+    np.testing.assert_array_equal(trace.children.activations_BN, children.activations_BN)
+    np.testing.assert_array_equal(trace.parents.activations_BN, parents.activations_BN)
     plain, none = made(children)
     np.testing.assert_allclose(plain.poses_BNP, parents.poses_BNP, rtol=EXACT)
     assert none is None
@@ -288,7 +288,7 @@ def test_trains_a_step_at_any_depth(algorithm: str, residual: bool, depth: int) 
 def test_capsules_live_at_any_depth_from_the_start() -> None:
     net = build(stacked(16))
     traces = net(np.random.default_rng(8).random((B, 10, 10, 1)).astype(np.float32), trace=True).traces
-    means = [float(tf.reduce_mean(traces[f"layer_{index}"].parent_activations_BJ)) for index in range(2, 16)]
+    means = [float(tf.reduce_mean(traces[f"layer_{index}"].parents.activations_BN)) for index in range(2, 16)]
     assert min(means) > 0.2
     assert max(means) < 0.95
 
@@ -300,7 +300,7 @@ def test_every_layer_has_its_trace_and_its_name() -> None:
     assert list(traces) == ["layer_0", "layer_1", "class_capsules"]
     assert traces["layer_0"].coupling_RNIJ.shape == (3, 1, 16 * 9 * 2, 2)
     assert traces["layer_1"].coupling_RNIJ.shape == (3, 1, 16 * 1 * 2, 2)
-    assert traces["layer_0"].parent_activations_BJ.shape == (B, 16 * 2)
+    assert traces["layer_0"].parents.activations_BN.shape == (B, 16 * 2)
     assert net(images_BHWC).traces == {}
     paths = [variable.path for variable in net.variables]
     assert "capsnet/layer_1/transform" in paths

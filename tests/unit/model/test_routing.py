@@ -216,8 +216,8 @@ def test_trace_holds_lengths_and_couplings_of_as_many_records_as_asked_for() -> 
     poses_BIP, transform_TPJQ, _ = example()
     poses_BJQ, trace = route(poses_BIP, transform_TPJQ, trace=True, records=1)
     assert trace.coupling_RNIJ.shape == (3, 1, I, J)
-    np.testing.assert_allclose(trace.child_activations_BI, np.linalg.norm(poses_BIP, axis=-1), rtol=EXACT)
-    np.testing.assert_allclose(trace.parent_activations_BJ, np.linalg.norm(poses_BJQ, axis=-1), rtol=EXACT)
+    np.testing.assert_allclose(trace.children.activations_BN, np.linalg.norm(poses_BIP, axis=-1), rtol=EXACT)
+    np.testing.assert_allclose(trace.parents.activations_BN, np.linalg.norm(poses_BJQ, axis=-1), rtol=EXACT)
     assert route(poses_BIP, transform_TPJQ, trace=True)[1].coupling_RNIJ.shape == (3, 0, I, J)
     assert route(poses_BIP, transform_TPJQ)[1] is None
 

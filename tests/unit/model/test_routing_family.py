@@ -104,8 +104,8 @@ def test_is_its_paper(algorithm: str, options: dict, transforms: int, xla: bool)
     np.testing.assert_allclose(parents.poses_BNP, poses_BJQ, rtol=EXACT)
     np.testing.assert_allclose(parents.activations_BN, activations_BJ, rtol=EXACT)
     np.testing.assert_allclose(trace.coupling_RNIJ, coupling_RBIJ, rtol=EXACT)
-    np.testing.assert_array_equal(trace.parent_activations_BJ, parents.activations_BN)
-    np.testing.assert_array_equal(trace.child_activations_BI, given.arguments["activations"])
+    np.testing.assert_array_equal(trace.parents.activations_BN, parents.activations_BN)
+    np.testing.assert_array_equal(trace.children.activations_BN, given.arguments["activations"])
 
 
 @pytest.mark.parametrize("transforms", [I, 2])

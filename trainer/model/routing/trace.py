@@ -22,8 +22,8 @@ class RoutingTrace(NamedTuple):
     entropy_R: tf.Tensor  # mean entropy of a child's couplings over its largest value, 0..1: 1 is uniform
     effective_parents_R: tf.Tensor  # mean exp(entropy): how many outcomes a child is spread over
     unassigned_R: tf.Tensor  # mean coupling that goes to none of the parents; 0 unless leaky
-    child_activations_BI: tf.Tensor
-    parent_activations_BJ: tf.Tensor
+    children: Capsules  # of the layer, whole
+    parents: Capsules
     coupling_RNIJ: tf.Tensor  # of the first N records; N is 0 unless asked for
 
 
@@ -110,8 +110,8 @@ def collect(steps: list[CouplingTrace], children: Capsules, parents: Capsules) -
         entropy_R=tf.stack([step.entropy for step in steps]),
         effective_parents_R=tf.stack([step.effective_parents for step in steps]),
         unassigned_R=tf.stack([step.unassigned for step in steps]),
-        child_activations_BI=children.activations_BN,
-        parent_activations_BJ=parents.activations_BN,
+        children=children,
+        parents=parents,
         coupling_RNIJ=tf.stack([tf.transpose(step.coupling_INJ, [1, 0, 2]) for step in steps]),
     )
 
@@ -122,7 +122,7 @@ def by_child(steps: Sequence[CouplingTrace], transforms: int) -> list[CouplingTr
 
 
 def following(traces: Sequence[RoutingTrace]) -> RoutingTrace:
-    """One trace of iterations that were traced one by one, with the activations of the last."""
+    """One trace of iterations that were traced one by one, with the capsules of the last."""
     by_iteration = {
         name: tf.concat([getattr(trace, name) for trace in traces], axis=0)
         for name in ("entropy_R", "effective_parents_R", "unassigned_R", "coupling_RNIJ")
