@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("capsnet")
 
+DEAD_LOOKS = 2
+"""In a row, before a person is told: what one look sees may pass."""
+
 
 class Journal:
     """A journal that says nothing: that of every rank but the first."""
 
     progress_due = False
 
-    def train(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """Means since the record before; ``seconds`` of the run so far."""
+    def train(
+        self, step: int, values: Mapping[str, float], seconds: float, gradient_norms: Mapping[str, float]
+    ) -> None:
+        """Means since the record before; ``seconds`` of the run so far; norms of this step by layer."""
 
     def test(self, step: int, epoch: float, values: Mapping[str, float], summary: str) -> None:
         """A score over the test split, and its line."""
@@ -59,14 +64,17 @@ class FirstRankJournal(Journal):
         self._board = summaries.Board(directory.path, config, network, index)
         self._progress = Progress(total_steps, config.log.print_seconds, quiet=False)
         self._total = total_steps
+        self._dead_looks = 0
 
     @property
     def progress_due(self) -> bool:  # type: ignore[override]
         return self._progress.due
 
-    def train(self, step: int, values: Mapping[str, float], seconds: float) -> None:
+    def train(
+        self, step: int, values: Mapping[str, float], seconds: float, gradient_norms: Mapping[str, float]
+    ) -> None:
         self._metrics.write("train", step, {**values, "seconds": seconds})
-        self._board.train(step, values)
+        self._board.train(step, values, gradient_norms)
 
     def test(self, step: int, epoch: float, values: Mapping[str, float], summary: str) -> None:
         self._metrics.write("test", step, {"epoch": epoch, **values})
@@ -75,7 +83,14 @@ class FirstRankJournal(Journal):
         log.info("%s", summary)
 
     def observe(self, step: int, batch: Mapping[str, tf.Tensor]) -> None:
-        self._board.observe(step, batch)
+        signs = self._board.observe(step, batch)
+        if self._dead_looks >= DEAD_LOOKS and not signs.dead:
+            self.end_line()
+            log.info("step %d: the network is alive again", step)
+        self._dead_looks = self._dead_looks + 1 if signs.dead else 0
+        if self._dead_looks == DEAD_LOOKS:
+            self.end_line()
+            log.warning("step %d: the network looks dead: %s; see README, 'Is routing alive?'", step, signs.sentence)
 
     def show(self, step: int, epoch: float, values: Mapping[str, float], images_per_second: float, eta: float) -> None:
         self._progress.show(step, epoch, values, images_per_second, eta)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 import tensorflow as tf
 
-from trainer import checkpoint, distributed, evaluation, hints, losses, memory, optimizer, summaries, weights
+from trainer import checkpoint, distributed, evaluation, hints, losses, optimizer, runtime, summaries, weights
 from trainer import config as configuration
 from trainer import step as training_step
 from trainer.config import RunConfig
@@ -336,11 +336,12 @@ class Loop:
                 "learning_rate": report.learning_rate,
                 "gradient_norm": report.gradient_norm,
                 "images_per_second": meter.steps_per_second * self.config.train.global_batch_size,
+                "step_seconds": 1 / meter.steps_per_second,
                 "input_wait": meter.input_wait,
                 **meter.input_waits(),
-                "peak_memory_mib": memory.peak_mib(),
+                **runtime.memory_peaks(),
             }
-            self.journal.train(self.step, values, self._trained_seconds())
+            self.journal.train(self.step, values, self._trained_seconds(), report.gradient_norms)
         if self.journal.progress_due:
             shown = {"loss": meter.mean(training_step.LOSS), "accuracy": meter.mean(training_step.CORRECT)}
             rate = self.config.train.global_batch_size / self.step_seconds

@@ -132,11 +132,11 @@ def is_decayed(path: str) -> bool:
 
 
 def clip(gradients: Sequence[tf.Tensor], norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Gradients scaled down to a global norm of at most ``norm`` (0: as they are), and their norm before.
+    """Gradients scaled down to a global norm of at most ``norm`` (0: as they are), and the norm of each before, [V].
 
     A norm that is not finite makes every gradient NaN, as in TensorFlow: check it before the update.
     """
-    global_norm = tf.linalg.global_norm(gradients)
+    norms_V = tf.stack([tf.norm(gradient) for gradient in gradients])
     if not norm:
-        return list(gradients), global_norm
-    return tf.clip_by_global_norm(gradients, norm, use_norm=global_norm)[0], global_norm
+        return list(gradients), norms_V
+    return tf.clip_by_global_norm(gradients, norm, use_norm=tf.norm(norms_V))[0], norms_V

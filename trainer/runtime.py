@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from trainer import memory
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.errors import ConfigError
@@ -43,6 +44,16 @@ def set_up(config: RunConfig, world: World) -> str:
     name = tf.config.experimental.get_device_details(mine).get("device_name", "GPU")
     _start_xla_quietly()
     return f"{name}, one a rank"
+
+
+def memory_peaks() -> dict[str, float]:
+    """The most memory so far in MiB: of this process, and of its GPU where it has one."""
+    import tensorflow as tf
+
+    peaks = {"peak_memory_mib": memory.peak_mib()}
+    if tf.config.get_visible_devices("GPU"):
+        peaks["peak_gpu_memory_mib"] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
+    return peaks
 
 
 def _start_xla_quietly() -> None:

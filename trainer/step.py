@@ -8,14 +8,15 @@ travels in one small matrix that is reduced before the update, so that all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import distributed, losses, optimizer
+from trainer import distributed, losses, optimizer, weights
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.model.network import CapsNet
@@ -30,12 +31,17 @@ class Report:
 
     columns: tuple[str, ...]
     table_RK: np.ndarray
-    gradient_norm: float
+    gradient_norms: dict[str, float]  # by layer, before clipping
     applied: bool
     learning_rate: float
 
     def mean(self, column: str) -> float:
         return float(self.table_RK[:, self.columns.index(column)].mean())
+
+    @property
+    def gradient_norm(self) -> float:
+        """Of all weights, before clipping."""
+        return math.hypot(*self.gradient_norms.values())
 
     @property
     def stop(self) -> int:
@@ -129,6 +135,7 @@ def make_step(
     """
     variables = network.trainable_variables
     names = [variable.path for variable in variables]
+    layers = [weights.layer_of(name) for name in names]
     term_names = losses.term_names(config.loss, network.decoder is not None)
     columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
@@ -182,8 +189,9 @@ def make_step(
         row_1K = tf.concat([[tf.cast(stop, dtype), damaged, own_finite], row], 0)[None]
         table_RK = tf.pad(row_1K, [[world.rank, world.size - 1 - world.rank], [0, 0]])
         table_RK = distributed.sum_over_ranks(world, table_RK, "report")
-        gradients, norm = optimizer.clip(gradients, config.optimizer.clip_norm)
-        finite = tf.reduce_all(tf.math.is_finite(table_RK[:, columns.index(LOSS)])) & tf.math.is_finite(norm)
+        gradients, norms_V = optimizer.clip(gradients, config.optimizer.clip_norm)
+        finite = tf.reduce_all(tf.math.is_finite(table_RK[:, columns.index(LOSS)]))
+        finite &= tf.math.is_finite(tf.norm(norms_V))
         rate = learning_rate(step)
 
         def apply() -> tf.Tensor:
@@ -194,13 +202,21 @@ def make_step(
         tf.cond(finite, apply, lambda: tf.constant(False))
         loss_scale.update(finite)
         step.assign_add(1)
-        return table_RK, norm, finite, rate
+        return table_RK, norms_V, finite, rate
 
     def run(batch: dict[str, tf.Tensor], stop: int) -> Report:
         sources = [batch["sources"]] if "sources" in batch else []
-        table_RK, norm, finite, rate = train(
+        table_RK, norms_V, finite, rate = train(
             batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32), *sources
         )
-        return Report(tuple(columns), table_RK.numpy(), float(norm), bool(finite), float(rate))
+        norms = _by_layer(layers, norms_V.numpy())
+        return Report(tuple(columns), table_RK.numpy(), norms, bool(finite), float(rate))
 
     return run
+
+
+def _by_layer(layers: Sequence[str], norms_V: np.ndarray) -> dict[str, float]:
+    squares = dict.fromkeys(layers, 0.0)
+    for layer, norm in zip(layers, norms_V, strict=True):
+        squares[layer] += float(norm) ** 2
+    return {layer: math.sqrt(square) for layer, square in squares.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,21 @@ HEAD = tuple(f"{PREFIX}capsnet/{part}/" for part in ("class_capsules", "control"
 def weights_of(net: CapsNet) -> dict[str, tf.Variable]:
     """A network's variables by the names that they have in a checkpoint."""
     return {f"{PREFIX}{variable.path}": variable.value for variable in net.variables}
+
+
+def layer_of(path: str) -> str:
+    """The layer that a variable belongs to, from its path: 'stem/conv_0', 'primary', 'class_capsules', ..."""
+    parts = path.split("/")[1:-1]
+    return "/".join(parts[:2] if parts[0] in ("stem", "decoder") else parts[:1])
+
+
+def norms_by_layer(net: CapsNet) -> dict[str, float]:
+    """The norm of all trainable weights of each layer."""
+    squares: dict[str, float] = {}
+    for variable in net.trainable_variables:
+        layer = layer_of(variable.path)
+        squares[layer] = squares.get(layer, 0.0) + float(np.sum(np.square(variable.numpy(), dtype=np.float64)))
+    return {layer: math.sqrt(square) for layer, square in squares.items()}
 
 
 def averages_of(net: CapsNet, update: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:

@@ -38,6 +38,10 @@ SMALL = {
     "model.routing.xla": "false",
     "log.observe_records": "8",
 }
+LAYERS = ("stem/conv_0", "primary", "class_capsules", "decoder/hidden_0", "decoder/pixels")
+MEASURES = ("winner_changed", "favourite_changed", "agreement", "agreement_of_all", "gradient_children")
+MEASURES += ("gradient_parents",)
+SIDES = ("children", "parents")
 READERS = {"fast": "true", "python": "false"}
 
 
@@ -140,7 +144,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
         summaries.take_back(folder, resumed_from)
         board = summaries.Board(folder, config, net, index)
         for step in steps:
-            board.train(step, train_values(step))
+            board.train(step, train_values(step), {"primary": step / 8, "stem/conv_0": 0.5})
             if step % 30 == 0:
                 board.observe(step, batch)
                 board.test(step, {"accuracy": step / 64, "margin": 0.5, "reconstruction": 0.25, "loss": 0.75})
@@ -160,7 +164,11 @@ def test_what_a_board_wrote_is_what_tensorboard_shows(written: tuple[Path, dict[
         assert set(tags) == {
             *("accuracy/train", "accuracy/test", "loss/total", "loss/total_test", "loss/margin", "loss/margin_test"),
             *("loss/reconstruction", "loss/reconstruction_test", "train/epoch", "train/learning_rate"),
-            *("train/gradient_norm", "speed/images_per_second", "speed/input_wait"),
+            *("train/gradient_norm", "speed/images_per_second", "speed/input_wait", "routing/alarm"),
+            *("gradients/primary", "gradients/stem/conv_0"),
+            *(f"weights/{layer}" for layer in LAYERS),
+            *(f"routing/class_capsules/{name}" for name in MEASURES),
+            *(f"capsules/class_capsules/{what}_{side}" for what in ("dead", "always_on") for side in SIDES),
             *(f"routing/class_capsules/entropy_iteration_{r}" for r in (1, 2, 3)),
             *(f"routing/class_capsules/effective_parents_iteration_{r}" for r in (1, 2, 3)),
         }
@@ -172,6 +180,7 @@ def test_what_a_board_wrote_is_what_tensorboard_shows(written: tuple[Path, dict[
             ("train/learning_rate", "learning_rate"),
         ]:
             assert board.scalars(RUN, tag) == {step: train_values(step)[name] for step in steps}
+        assert board.scalars(RUN, "gradients/primary") == {step: step / 8 for step in steps}
         assert board.scalars(RUN, "speed/images_per_second") == {step: 512.0 for step in steps if step != 10}
         assert board.scalars(RUN, "accuracy/test") == {30: 30 / 64, 60: 60 / 64}
         assert board.scalars(RUN, "loss/total_test") == {30: 0.75, 60: 0.75}
@@ -200,7 +209,7 @@ def _check_histogram(board: TensorBoard, lengths_BJ: Any) -> None:
 
 
 def _check_picture(board: TensorBoard, images_NHWC: Any) -> None:
-    assert board.tags("images", RUN) == {"pictures/reconstructions"}
+    assert board.tags("images", RUN) == {"pictures/reconstructions", "pictures/dimensions", "pictures/couplings"}
     points = board.json("data/plugin/images/images", run=RUN, tag="pictures/reconstructions", sample=0)
     assert [point["step"] for point in points] == [30, 60]
     png = board.get("data/plugin/images/individualImage", **dict(urllib.parse.parse_qsl(points[-1]["query"])))
@@ -212,6 +221,9 @@ def _check_picture(board: TensorBoard, images_NHWC: Any) -> None:
 
 
 def _check_text_and_layout(board: TensorBoard) -> None:
+    experiment = board.json("data/plugin/hparams/experiment", request="{}")
+    assert {"recipe", "changes", "optimizer.learning_rate"} <= {info["name"] for info in experiment["hparamInfos"]}
+    assert "accuracy/test" in {info["name"]["tag"] for info in experiment["metricInfos"]}
     texts = board.json("data/plugin/text/text", run=RUN, tag="run/config")
     assert [text["step"] for text in texts] == [10]
     assert re.search(r"<td>classes</td>\s*<td>10</td>", texts[0]["text"])

@@ -47,7 +47,10 @@ class CheckpointConfig(Section):
 class LogConfig(Section):
     every_steps: int = neutral(10, ge=1, description="steps between records in metrics.jsonl and scalars")
     observe_every_steps: int = neutral(200, ge=0, description="steps between looks at routing and images; 0: never")
-    observe_records: int = neutral(32, ge=1, description="records whose couplings and reconstructions are looked at")
+    observe_records: int = neutral(32, ge=1, description="test records whose routing and reconstructions are looked at")
+    coupling_records: int = neutral(
+        8, ge=1, description="of these, records whose couplings are held as they are: R x I x J numbers each"
+    )
     profile_steps: tuple[int, ...] = neutral((), description="first and last step that rank 0 profiles for TensorBoard")
     horovod_timeline: bool = neutral(
         False, description="rank 0 writes horovod-timeline.json, for chrome://tracing: what each reduction waited for"

@@ -14,7 +14,6 @@ from trainer.model import routing
 from trainer.model.capsules import CapsuleLayer
 from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.trace import RoutingTrace
-from trainer.model.squash import at_least_float32
 
 SMALLEST = 1e-12  # under the roots and sums that are divided by
 
@@ -89,8 +88,7 @@ def _share_that_differs(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
 
 def _agreement(layer: CapsuleLayer, children: Capsules, parents: Capsules, winner_X: tf.Tensor) -> tf.Tensor:
     """Cosine of each child's vote for its window's winner and the winner's pose, [X, I]."""
-    seen_XIP = tf.cast(layer.seen(children).poses_BNP, layer.compute_dtype)
-    poses_XIP, transform = layer.projected(seen_XIP)
+    poses_XIP, transform = layer.projected(layer.seen(children).poses_BNP)  # both in at least float32 out here
     pose_XJQ = tf.reshape(parents.poses_BNP, [-1, layer.parents, layer.pose])
     winner_pose_XQ = tf.gather(pose_XJQ, winner_X, axis=1, batch_dims=1)
 
@@ -100,8 +98,8 @@ def _agreement(layer: CapsuleLayer, children: Capsules, parents: Capsules, winne
 
     return tf.map_fn(
         of_window,
-        (poses_XIP, winner_X, at_least_float32(winner_pose_XQ)),
-        fn_output_signature=at_least_float32(tf.zeros([], layer.compute_dtype)).dtype,
+        (poses_XIP, winner_X, winner_pose_XQ),
+        fn_output_signature=winner_pose_XQ.dtype,
         parallel_iterations=1,
     )
 
@@ -111,7 +109,7 @@ def _votes_for(parent: tf.Tensor, poses_IP: tf.Tensor, transform: Transform) -> 
     transform_TPQ = tf.concat([tf.gather(part, parent, axis=2) for part in transform.parts_TPJQ], axis=0)
     poses_NTP = tf.reshape(poses_IP, [-1, *transform_TPQ.shape[:2]])
     votes_NTQ = tf.einsum("ntp,tpq->ntq", poses_NTP, transform_TPQ)
-    return at_least_float32(tf.reshape(votes_NTQ, [-1, transform_TPQ.shape[2]]))
+    return tf.reshape(votes_NTQ, [-1, transform_TPQ.shape[2]])
 
 
 def _cosine(votes_IQ: tf.Tensor, pose_Q: tf.Tensor) -> tf.Tensor:
