@@ -260,7 +260,8 @@ def test_a_running_tensorboard_follows_a_resume(tmp_path: Path, reader: str) -> 
 
 def test_a_real_run_is_shown(tmp_path: Path) -> None:
     fields = {"log.observe_every_steps": "10", "evaluate.every_epochs": "0.25"}
-    harness.train(tmp_path / RUN, ranks=None, fields=fields)
+    printed = harness.train(tmp_path / RUN, ranks=None, fields=fields)
+    assert "WARNING" not in printed  # of TensorFlow, on what a look is made of
     with tensorboard(tmp_path, "fast") as board:
         board.wait_for(lambda: harness.STEPS in board.scalars(RUN, "accuracy/test"))
         train, test = harness.records(tmp_path / RUN), harness.records(tmp_path / RUN, "test")

@@ -38,6 +38,9 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 """What an algorithm overrides besides itself, where the recipe is not one of its own, so as to train as intended."""
 
+LOGITS = {"model.head.scores": "linear", "loss.scale": "1"}
+"""What a control without capsules overrides where the recipe's loss is a softmax over lengths."""
+
 KEPT = {"checkpoint.keep_last": "1"}
 """For all arms: of a run that is done only the last checkpoint is needed."""
 
@@ -81,10 +84,11 @@ def parse(texts: Sequence[str], recipe: str) -> tuple[Arm, ...]:
     Raises:
         ConfigError: an unknown arm or field, a name that is taken, a field that belongs to the budget.
     """
-    own = configs.load(recipe).model.routing.algorithm
+    base = configs.load(recipe)
+    own = base.model.routing.algorithm
     found: dict[str, Arm] = {}
     for name, fields in _split(",".join(texts)):
-        arm = _free(name, fields, own) if fields else _named(name, own)
+        arm = _free(name, fields, own) if fields else _named(name, base)
         if name in found:
             raise ConfigError(f"--routing: {name} is given twice; give each arm a name of its own")
         found[name] = arm
@@ -116,11 +120,12 @@ def _split(text: str) -> list[tuple[str, dict[str, str]]]:
     return arms
 
 
-def _named(name: str, own: str) -> Arm:
+def _named(name: str, base: RunConfig) -> Arm:
     if name in routing.names():
-        return Arm(name, {ALGORITHM: name}, _needs(name, own))
+        return Arm(name, {ALGORITHM: name}, _needs(name, base.model.routing.algorithm))
     if name in CONTROLS:
-        return Arm(name, CONTROLS[name])
+        softmax = name != "first" and base.loss.kind == "cross_entropy"
+        return Arm(name, CONTROLS[name], LOGITS if softmax else {})
     if name in configs.names():
         return Arm(name, recipe=name)
     raise ConfigError(f"unknown arm {name}{nearest(name, known())}; there are {', '.join(known())}")

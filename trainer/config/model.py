@@ -141,6 +141,11 @@ class HeadConfig(Section):
         description="capsules, or a control: a convolution and a dense layer in place of primary and class capsules, "
         "with as many parameters, or multiply-adds, as these have",
     )
+    scores: Literal["logistic", "linear"] = Field(
+        "logistic",
+        description="of a control: in 0..1, as lengths are, for margin losses; or without bounds, for cross_entropy "
+        "with loss.scale 1",
+    )
     pose: int = Field(16, ge=1, description="Q, size of a class capsule's pose")
     transform: Literal["full", "shared", "low_rank"] = Field(
         "full",
@@ -159,6 +164,12 @@ class HeadConfig(Section):
     coordinates: bool = Field(
         False, description="add row and column of a child's position to its votes, where positions share transforms"
     )
+
+    @model_validator(mode="after")
+    def _capsules_have_lengths(self) -> Self:
+        if self.scores == "linear" and self.kind == "capsules":
+            raise ValueError("scores linear is for the controls without capsules: leave it, or set kind")
+        return self
 
     @model_validator(mode="after")
     def _coordinates_have_a_place(self) -> Self:

@@ -98,6 +98,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _loss_takes_the_scores(self) -> Self:
+        if self.model.head.scores == "linear" and self.loss.kind != "cross_entropy":
+            raise ValueError(
+                f"model.head.scores linear has no bounds, and loss.kind {self.loss.kind} takes scores for lengths or "
+                "probabilities: use cross_entropy, or scores logistic"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _overlap_fits_the_rest(self) -> Self:
         overlap = self.data.overlap
         if not overlap.enabled:

@@ -17,6 +17,7 @@ from trainer.model.routing import Capsules
 from trainer.model.squash import at_least_float32
 
 INITIAL_SCORE = 0.1  # m- of the margin loss: a thousand absent classes cost nothing at first
+LOGIT = math.log(INITIAL_SCORE / (1 - INITIAL_SCORE))
 
 
 class ConvolutionalHead(keras.layers.Layer):
@@ -25,7 +26,8 @@ class ConvolutionalHead(keras.layers.Layer):
     A convolution with ReLU (kernel, stride and padding of the primary capsules; a depthwise and a 1x1 one where these
     are grouped). Where each child has its transform, so has each position here: what comes next sees all positions.
     Where transforms are shared, it sees the mean over positions. A dense layer and the logistic function make the
-    scores, which every loss takes as it takes lengths. Another dense layer makes the class features of the decoder,
+    scores, which every loss takes as it takes lengths; under softmax such scores die, as their slope is 0 once the
+    absent classes have pushed all of them down, so there they are ``linear``. Another dense layer makes the class features of the decoder,
     which sees those of one class; without a decoder the scores are all there is, as poses of size 1.
     """
 
@@ -33,6 +35,7 @@ class ConvolutionalHead(keras.layers.Layer):
         super().__init__(name=name, dtype=dtype)
         self.parents, self.pose = config.classes, config.head.pose if config.decoder.hidden else 1
         self.mean = shares_positions(config)
+        self.linear = config.head.scores == "linear"
         options = {
             "filters": control_width(config),
             "kernel_size": config.primary.kernel,
@@ -54,7 +57,7 @@ class ConvolutionalHead(keras.layers.Layer):
         self.scores = keras.layers.Dense(
             self.parents,
             kernel_initializer=glorot(seed, f"{name}/scores"),
-            bias_initializer=keras.initializers.Constant(math.log(INITIAL_SCORE / (1 - INITIAL_SCORE))),
+            bias_initializer=keras.initializers.Constant(0.0 if self.linear else LOGIT),
             dtype=dtype,
             name="scores",
         )
@@ -83,7 +86,8 @@ class ConvolutionalHead(keras.layers.Layer):
             if self.mean
             else tf.reshape(grid_BHWC, [-1, height * width * channels])
         )
-        scores_BJ = tf.sigmoid(at_least_float32(self.scores(seen_BX)))
+        scores_BJ = at_least_float32(self.scores(seen_BX))
+        scores_BJ = scores_BJ if self.linear else tf.sigmoid(scores_BJ)
         if self.features is None:
             return Capsules(scores_BJ[..., tf.newaxis], scores_BJ)
         poses_BJQ = tf.reshape(self.features(seen_BX), [-1, self.parents, self.pose])

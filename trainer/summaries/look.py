@@ -46,7 +46,7 @@ def make_look(config: RunConfig, network: CapsNet) -> Callable[[tf.Tensor, tf.Te
     """A compiled function of (images_NHWC, labels_N), or labels [N, 2] where two things overlap."""
     layers = {layer.name: layer for layer in network.layers if isinstance(layer, CapsuleLayer)}
 
-    @tf.function
+    @tf.function(autograph=False)  # it warns of the configuration, which it cannot convert
     def look(images_NHWC: tf.Tensor, labels_N: tf.Tensor) -> Look:
         with tf.GradientTape() as tape:
             outputs = network(

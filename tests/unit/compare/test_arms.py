@@ -76,6 +76,14 @@ def test_needs_belong_to_another_algorithm_than_the_recipes_only() -> None:
     assert set(arms.NEEDS) <= set(routing.names())
 
 
+def test_a_control_gives_logits_where_the_loss_is_a_softmax() -> None:
+    for recipe, scores, scale in (("quick", "logistic", 10.0), ("imagenet", "linear", 1.0)):
+        conv, first = arms.parse(["conv_parameters", "first"], recipe)
+        config = arms.config_of(recipe, {}, conv, 0, False)
+        assert (config.model.head.scores, config.loss.scale) == (scores, scale)
+        assert arms.config_of(recipe, {}, first, 0, False).loss == configs.load(recipe).loss
+
+
 def test_what_counts_when_values_meet() -> None:
     """The recipe, then what an algorithm needs, then what is given for all, then what makes the arm."""
     (inverted,) = arms.parse(["inverted"], "quick")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import configs, losses, summaries
+from trainer import configs, losses
 from trainer.config import ModelConfig, RunConfig, with_overrides
 from trainer.errors import ConfigError
 from trainer.model.control import INITIAL_SCORE
 from trainer.model.costs import Cost, control_width, costs
 from trainer.model.network import build
+from trainer.summaries import said
 
 KINDS = ("conv_parameters", "conv_multiply_adds")
 SMALLER = {"sabour2017": {"model.stem.channels": "64", "model.primary.types": 16, "model.decoder.hidden": "32"}}
@@ -111,6 +112,25 @@ def test_without_a_decoder_there_are_scores_alone() -> None:
     np.testing.assert_allclose(outputs.class_scores_BJ, INITIAL_SCORE, rtol=1e-6)  # of an empty image
 
 
+def test_linear_scores_are_the_logits_of_logistic_ones_but_for_the_first_bias() -> None:
+    """For a softmax, which a thousand absent classes do not change."""
+    linear = {"loss.kind": "cross_entropy", "model.head.scores": "linear"}
+    ours, theirs = (build(control("quick", "conv_parameters", **fields).model) for fields in (linear, {}))
+    images_BHWC = np.random.default_rng(0).random((3, 28, 28, 1)).astype(np.float32)
+    scores_BJ, logistic_BJ = (net(images_BHWC).class_scores_BJ.numpy().astype(np.float64) for net in (ours, theirs))
+    logits_BJ = np.log(logistic_BJ / (1 - logistic_BJ)) - np.log(INITIAL_SCORE / (1 - INITIAL_SCORE))
+    np.testing.assert_allclose(scores_BJ, logits_BJ, atol=1e-5)  # float32 through the logistic function and back
+    assert np.min(scores_BJ) < -0.05
+
+
+@pytest.mark.parametrize("loss", ["margin", "nll"])
+def test_linear_scores_are_refused_where_they_have_no_meaning(loss: str) -> None:
+    with pytest.raises(ConfigError, match="linear has no bounds"):
+        control("quick", "conv_parameters", **{"model.head.scores": "linear", "loss.kind": loss})
+    with pytest.raises(ConfigError, match="for the controls without capsules"):
+        with_overrides(configs.load("quick"), {"model.head.scores": "linear", "loss.kind": "cross_entropy"})
+
+
 @pytest.mark.parametrize("transform", ["full", "shared"])
 def test_sees_positions_where_the_capsules_do(transform: str) -> None:
     changes = {"model.head.transform": transform, "model.decoder.hidden": ""}
@@ -124,8 +144,8 @@ def test_sees_positions_where_the_capsules_do(transform: str) -> None:
 
 
 def test_board_has_no_page_for_routing() -> None:
-    found = summaries.layout(build(control("quick", "conv_parameters").model))
-    assert [category.title for category in found.category] == ["Does it learn?"]
+    found = said.layout(build(control("quick", "conv_parameters").model))
+    assert "Is routing alive?" not in [category.title for category in found.category]
 
 
 @pytest.mark.parametrize("loss", ["margin", "spread", "cross_entropy"])
