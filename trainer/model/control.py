@@ -26,9 +26,10 @@ class ConvolutionalHead(keras.layers.Layer):
     A convolution with ReLU (kernel, stride and padding of the primary capsules; a depthwise and a 1x1 one where these
     are grouped). Where each child has its transform, so has each position here: what comes next sees all positions.
     Where transforms are shared, it sees the mean over positions. A dense layer and the logistic function make the
-    scores, which every loss takes as it takes lengths; under softmax such scores die, as their slope is 0 once the
-    absent classes have pushed all of them down, so there they are ``linear``. Another dense layer makes the class features of the decoder,
-    which sees those of one class; without a decoder the scores are all there is, as poses of size 1.
+    scores, which every loss takes as it takes lengths; under a softmax such scores die, as their slope is 0 once the
+    absent classes have pushed all of them down, so there they are linear. Another dense layer makes the class
+    features of the decoder, which sees those of one class; without a decoder the scores are all there is, as poses of
+    size 1.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int, dtype: str, name: str = "control") -> None:

@@ -66,7 +66,7 @@ def _winner_changed(
     layer: CapsuleLayer, trace: RoutingTrace, children: Capsules, winner_X: tf.Tensor
 ) -> tf.Tensor | None:
     """Against the first iteration alone, whose couplings are uniform; or where there is but one, against those."""
-    if len(trace.entropy_R) > 1:
+    if trace.entropy_R.shape[0] > 1:
         reference = layer.routing.model_copy(update={"iterations": 1})
     elif routing.get(layer.routing.algorithm).ACTIVATED_BY_LENGTH:
         reference = layer.routing.model_copy(update={"algorithm": "uniform"})

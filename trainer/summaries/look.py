@@ -50,7 +50,10 @@ def make_look(config: RunConfig, network: CapsNet) -> Callable[[tf.Tensor, tf.Te
     def look(images_NHWC: tf.Tensor, labels_N: tf.Tensor) -> Look:
         with tf.GradientTape() as tape:
             outputs = network(
-                images_NHWC, labels_N, trace=True, coupling_records=min(config.log.coupling_records, len(images_NHWC))
+                images_NHWC,
+                labels_N,
+                trace=True,
+                coupling_records=min(config.log.coupling_records, images_NHWC.shape[0]),
             )
             bare = outputs._replace(reconstruction_BHWC=None)  # the loss of the class scores alone
             loss_N = losses.loss_terms(config.loss, bare, images_NHWC, labels_N)[config.loss.kind]
