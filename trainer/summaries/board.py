@@ -62,7 +62,7 @@ class Board:
         once = [
             values.text(tags.CONFIG, said.config_text(config, network, index)),
             values.layout(said.layout(network)),
-            *said.hyperparameters(config, network, index),
+            *said.hyperparameters(folder.name, config, network, index),
         ]
         self._unsaid = said.unsaid(folder, once)
 

@@ -83,8 +83,8 @@ def changes(config: RunConfig) -> str:
     return " ".join(f"{path}={_typed(new)}" for path, _, new, neutral in changed if path != "recipe" and not neutral)
 
 
-def hyperparameters(config: RunConfig, network: CapsNet, index: Index) -> list[Any]:
-    """For the HParams page: what a run is, and which values tell how it did."""
+def hyperparameters(run: str, config: RunConfig, network: CapsNet, index: Index) -> list[Any]:
+    """For the HParams page, where ``run`` is the name of its line: what it is, and which values tell how it did."""
     values: dict[str, Any] = {
         "recipe": config.recipe or "none",
         "changes": changes(config) or "none",
@@ -98,7 +98,7 @@ def hyperparameters(config: RunConfig, network: CapsNet, index: Index) -> list[A
         [hparams.Metric(tag.name, description=tag.description) for tag in told],
         time_created_secs=0,  # the same bytes in every part of a run, so that it is said once
     )
-    start = hparams.hparams_pb(values, start_time_secs=0)
+    start = hparams.hparams_pb(values, trial_id=run, start_time_secs=0)
     return [*experiment.value, *start.value]
 
 

@@ -112,7 +112,9 @@ def test_hyperparameters_are_what_the_run_is(tmp_path: Path) -> None:
     board.close()
     values = {value.tag: value for _, value in values_in(tmp_path)}
     content = values["_hparams_/session_start_info"].metadata.plugin_data.content
-    found = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.group_name == tmp_path.name  # a line of the page has the name of its run
+    found = start.hparams
     numbers = {name: found[name].number_value for name in ("seed", "optimizer.learning_rate", "parameters")}
     assert numbers == {"seed": 5, "optimizer.learning_rate": 0.25, "parameters": built(config).count_params()}
     assert found["model.routing.algorithm"].string_value == "dynamic"
