@@ -16,7 +16,7 @@ setup(
         "google-cloud-storage==3.17.1",  # credentials, listing, metadata and uploads of Cloud Storage
         "google-crc32c==1.9.0",  # checksums of shards and checkpoints, in C, as Cloud Storage computes them
         "keras==3.15.1",  # layers, optimizers; pinned as the names of its variables are in checkpoints
-        "matplotlib==3.11.2",  # pictures of 'capsnet compare', which alone imports it; takes NumPy 2.0
+        "matplotlib==3.11.2",  # pictures of compare and evaluate; takes NumPy 2.0
         "numpy==2.0.2",  # the newest that TensorFlow 2.18 takes
         "pillow==13.0.0",  # images as people have them, for the library and the data tools
         "psutil==7.2.2",  # the supervisor finds and ends every process of a run

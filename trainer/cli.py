@@ -116,7 +116,13 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         _evaluate,
         "score a checkpoint of a run on its test split",
-        "example:\n  capsnet evaluate runs/quick-20260101-120000 --checkpoint best\n\n" + EXIT_CODES,
+        "examples:\n"
+        "  capsnet evaluate runs/quick-20260101-120000\n"
+        "  # affine maps and pairs too, as JSON and with plots\n"
+        "  capsnet evaluate runs/... --all --json score.json --plots plots\n\n"
+        "Says accuracy with its interval, top 5, loss, calibration, recall and precision of\n"
+        "each class, and what is taken for what; TensorBoard shows it as evaluation/ of the\n"
+        "run, with calibration and confusion as pictures.\n\n" + EXIT_CODES,
     )
     parser.add_argument("run", type=Path, help="run directory")
     _add_checkpoint(parser)
@@ -125,11 +131,22 @@ def _add_evaluate(commands: Any) -> None:
     bounds = configuration.STANDARD_AFFINE
     parser.add_argument(
         "--affine",
-        action="store_true",
+        action="append_const",
+        dest="tests",
+        const="affine",
         help=f"each image rotated by up to {bounds.rotation:g} degrees, sheared by {bounds.shear:g}, scaled by "
         f"{1 - bounds.scale:g} to {1 + bounds.scale:g} along each axis, shifted by {bounds.shift:g} pixels",
     )
+    parser.add_argument(
+        "--overlap",
+        action="append_const",
+        dest="tests",
+        const="overlap",
+        help="each image under one of another class: right where the two most active classes are both right",
+    )
+    parser.add_argument("--all", action="store_true", help="the test set as it is, affine, and overlap")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the score there, as JSON")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw calibration and confusion there, as PNG")
 
 
 def _add_export(commands: Any) -> None:
@@ -188,7 +205,15 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
     return rank.guarded(
         lambda lifeline, world: rank.evaluate(
-            parsed.run, parsed.checkpoint, parsed.data, parsed.split, parsed.affine, parsed.json, lifeline, world
+            parsed.run,
+            parsed.checkpoint,
+            parsed.data,
+            parsed.split,
+            [] if parsed.all else parsed.tests or ["plain"],
+            parsed.json,
+            parsed.plots,
+            lifeline,
+            world,
         )
     )
 

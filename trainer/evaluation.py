@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer import distributed, losses
-from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
 from trainer.data import index as data_index
-from trainer.data import pipeline
 from trainer.data.index import Index
 from trainer.distributed import World
 from trainer.errors import DataError
-from trainer.model.network import CapsNet
-from trainer.weights import network_of
+from trainer.model.network import CapsNet, Outputs
 
 EvaluateBatch = Callable[[dict[str, tf.Tensor]], tf.Tensor]
 
@@ -36,26 +33,36 @@ class Score:
 
 def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
     """A function of a batch that gives weighted sums: [records, correct, loss terms…]. No collective inside."""
-    dtype = tf.float64 if config.train.precision == "float64" else tf.float32
-
-    names = losses.term_names(config.loss, bool(config.model.decoder.hidden))
 
     @tf.function
     def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
-        image = tf.cast(image, dtype)
-        outputs = network(image, objects=config.objects)
-        if sources:
-            outputs = losses.in_order_of(label, outputs)
-        terms = losses.loss_terms(config.loss, outputs, sources[0] if sources else image, label)
-        columns = [tf.ones_like(weight), losses.correct(outputs, label)]
-        columns += [terms[name] for name in names]
-        return tf.stack([tf.reduce_sum(tf.cast(c, tf.float64) * tf.cast(weight, tf.float64)) for c in columns])
+        return columns(config, forward(config, network, image, label, *sources), image, label, weight, *sources)
 
     def of_batch(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         sources = [batch["sources"]] if "sources" in batch else []
         return evaluate_batch(batch["image"], batch["label"], batch["weight"], *sources)
 
     return of_batch
+
+
+def forward(config: RunConfig, network: CapsNet, image: tf.Tensor, label: tf.Tensor, *sources: tf.Tensor) -> Outputs:
+    """What a network makes of test images, which know their labels only to put two reconstructions in order."""
+    outputs = network(_as_trained(config, image), objects=config.objects)
+    return losses.in_order_of(label, outputs) if sources else outputs
+
+
+def columns(
+    config: RunConfig, outputs: Outputs, image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor
+) -> tf.Tensor:
+    """Weighted sums over a batch, float64: [records, correct, loss terms…]."""
+    terms = losses.loss_terms(config.loss, outputs, sources[0] if sources else _as_trained(config, image), label)
+    names = losses.term_names(config.loss, bool(config.model.decoder.hidden))
+    values = [tf.ones_like(weight), losses.correct(outputs, label), *(terms[name] for name in names)]
+    return tf.stack([tf.reduce_sum(tf.cast(v, tf.float64) * tf.cast(weight, tf.float64)) for v in values])
+
+
+def _as_trained(config: RunConfig, image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(image, tf.float64 if config.train.precision == "float64" else tf.float32)
 
 
 def evaluate(
@@ -94,16 +101,3 @@ def check_complete(config: RunConfig, index: Index, score: Score) -> None:
             f"{missing} damaged test records, data.tolerate_damaged is {config.data.tolerate_damaged}: "
             f"'capsnet data verify {config.data.uri}' lists them"
         )
-
-
-def score_checkpoint(
-    config: RunConfig, found: Checkpoint, world: World, before_batch: Callable[[int], None] = lambda number: None
-) -> Score:
-    """A checkpoint on the test split, without any of the training state."""
-    index = data_index.load_index(config.data.uri, config.storage)
-    data_index.check_fits(index, config)
-    net = network_of(config, found)
-    with pipeline.test_batches(config, index, world.rank, world.size) as batches:
-        score = evaluate(config, make_evaluate_batch(config, net), batches, world, before_batch)
-    check_complete(config, index, score)
-    return score

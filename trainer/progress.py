@@ -52,6 +52,12 @@ class Progress:
             + f"  ETA {clock(eta)}"
         )
 
+    def now_and_then(self, line: str) -> None:
+        """Another line than that of training, where one is due."""
+        if self.due:
+            self._due = time.monotonic() + self._interval
+            self.text(line)
+
     def text(self, line: str) -> None:
         if self._quiet:
             return

@@ -8,18 +8,19 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer import checkpoint, distributed, hints, storage
+from trainer import checkpoint, distributed, hints
 from trainer import config as configuration
 from trainer import plan as planning
 from trainer.config import RunConfig
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, ConfigError, tell
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, tell
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.plan import Command, Plan
+from trainer.progress import Progress
 from trainer.rundir import RunDirectory
 
 log = logging.getLogger("capsnet")
@@ -120,42 +121,46 @@ def evaluate(
     which: str,
     data: str | None,
     split: str | None,
-    affine: bool,
+    tests: Sequence[str],
     output: Path | None,
+    plots: Path | None,
     lifeline: Lifeline,
     world: World,
 ) -> int:
-    """Scores one checkpoint; the ranks share the test records.
+    """Scores one checkpoint; the ranks share the test records. Rank 0 says it, and writes it for TensorBoard.
 
     Args:
-        affine: under random transforms.
+        tests: of ``scoring.run.TESTS``; none: all that the run's network can be tested on.
         output: a file that gets the score as JSON.
+        plots: a folder that gets calibration and confusion as PNG.
     """
     _log_to_console(world)
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
     config = configuration.validated(json.loads(found.config), str(found.path))
     overrides: dict[str, object] = {"data.uri": data, "data.test_split": split}
-    if affine:
-        overrides |= {f"data.affine.{name}": bound for name, bound in configuration.STANDARD_AFFINE}
     config = configuration.with_overrides(config, {key: value for key, value in overrides.items() if value})
 
     limits = config.watchdog
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
 
-    from trainer import evaluation, runtime
+    from trainer import runtime
+    from trainer.scoring import output as told
+    from trainer.scoring import run as scoring
 
+    chosen = [test for test in scoring.TESTS if test in tests] or scoring.tests_of(config)
+    for test in chosen:
+        scoring.config_for(config, test)
     device = runtime.set_up(config, world)
     distributed.join(world)
     log.info("checkpoint: %s, %s", found.path, device)
     # there is nothing to save: in the starting phase a stop request ends the process at once
-    score = evaluation.score_checkpoint(config, found, world, lambda number: lifeline.mark(wire.STARTING, number))
-    log.info("test accuracy: %.2f %% of %d, loss %.4f", 100 * score.accuracy, score.records, score.values["loss"])
-    if output is not None and world.is_first:
-        said = {"step": found.state.step, "records": score.records, **score.values}
-        try:
-            storage.atomic_write(output, (json.dumps(said, indent=2) + "\n").encode())
-        except OSError as error:
-            raise ConfigError(f"--json {output}: cannot be written ({error.strerror})") from None
+    progress = Progress(0, config.log.print_seconds, quiet=not world.is_first)
+    scored = scoring.score(
+        config, found, chosen, world, lambda number: lifeline.mark(wire.STARTING, number), progress.now_and_then
+    )
+    progress.end_line()
+    if world.is_first:
+        told.tell(run, found.state.step, scored, output, plots, log.info)
     distributed.barrier(world, "end")  # rank 0 has said it before another leaves
     return EXIT_DONE
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
-    {"errors", "memory"},
+    {"errors", "memory", "intervals"},
     {"config"},
     {"storage", "launch", "hints"},
     {"distributed", "configs", "checkpoint", "progress", "metrics"},
@@ -20,6 +20,7 @@ ORDER = [
     {"step", "evaluation", "summaries", "profiling"},
     {"plan", "journal", "meter"},
     {"loop"},
+    {"scoring"},
     {"library", "bench", "rank"},
     {"export", "compare"},
     {"parsing"},
@@ -49,7 +50,7 @@ ONLY_IMPORTER = {
     "google.cloud": {"storage"},
     "google.auth": {"storage"},
     "requests": {"storage"},
-    "matplotlib": {"compare"},
+    "matplotlib": {"compare", "scoring"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -13,10 +13,10 @@ from typing import Any
 from trainer import config as configuration
 from trainer.compare import plan as planning
 from trainer.compare.arms import base_of, typed
-from trainer.compare.intervals import CONFIDENCE, Interval, interval, paired
 from trainer.compare.outcome import Outcome
 from trainer.compare.plan import Cell, Comparison
 from trainer.config import RunConfig
+from trainer.intervals import CONFIDENCE, Interval, interval, paired
 from trainer.model.costs import costs
 
 FORMAT = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from trainer.compare.intervals import Interval
 from trainer.compare.plan import Comparison
 from trainer.compare.results import Arm
+from trainer.intervals import Interval
 
 COLUMNS = 80
 TITLES = {"test": "test %", "affine": "affine %", "overlap": "overlap %"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.compare.intervals import interval, t_half_width, wilson
+from trainer.intervals import interval, t_half_width, wilson
 
 
 @pytest.mark.parametrize(
