@@ -194,9 +194,9 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from trainer import export
+    from trainer.export.folder import export
 
-    export.export(parsed.run, parsed.destination, parsed.checkpoint)
+    export(parsed.run, parsed.destination, parsed.checkpoint)
     print(f"exported to {parsed.destination}")
     return EXIT_DONE
 
