@@ -37,7 +37,7 @@ evaluate: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## score the be
 compare: $(INSTALLED) ## train routing algorithms under one budget, tabulate (RECIPE=, ARGS=), or go on with OUTPUT=DIR
 	@exec $(BIN)/capsnet compare $(RECIPE) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
-export: $(INSTALLED) ## write RUN=DIR as a SavedModel to TO=DIR
+export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DIR
 	@exec $(BIN)/capsnet export $(RUN) $(TO) $(ARGS)
 
 tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)

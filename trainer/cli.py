@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 from trainer import cli_compare, cli_data, configs
 from trainer import config as configuration
-from trainer.errors import EXIT_DONE, CapsnetError, ConfigError
+from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
+from trainer.export.folder import FORMATS
 from trainer.parsing import EXIT_CODES, Help, Parser, add, add_fields, field_values
 from trainer.plan import Command
 
@@ -154,13 +156,27 @@ def _add_export(commands: Any) -> None:
         commands,
         "export",
         _export,
-        "write a checkpoint as a SavedModel that works without this package",
-        "example:\n  capsnet export runs/quick-20260101-120000 model\n\n"
-        "The signature takes uint8 images [B, H, W, C] and gives class_scores [B, J]\nand label [B].",
+        "write a network as a Keras model and a SavedModel, for use without this package",
+        "examples:\n"
+        "  capsnet export runs/quick-20260101-120000 model\n"
+        "  # the state at the end, and not that of the best test accuracy\n"
+        "  capsnet export runs/quick-20260101-120000 model --checkpoint last\n\n"
+        "DESTINATION then holds\n"
+        "  model.keras      keras.models.load_model('model/model.keras')\n"
+        "  saved_model.pb   tf.saved_model.load('model'), TensorFlow Serving\n"
+        "  classes.json     names of the classes, by label\n"
+        "  run.json         the configuration of the run\n"
+        "  README.md        all this for whoever gets the folder\n\n"
+        "Both models take uint8 images [B, H, W, C] as they come from a file, any B, and\n"
+        "do the preprocessing of the run's tests. Both give class_scores [B, J], label\n"
+        "[B], poses [B, J, Q] and, with a decoder, the reconstruction of the largest\n"
+        "capsule [B, H, W, C]. The Keras model can be trained on. Each is read back and\n"
+        "compared with the network before the folder appears.\n\n" + EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("destination", type=Path, help="folder that is made")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="local folder that is made")
     _add_checkpoint(parser)
+    parser.add_argument("--format", choices=FORMATS, default="both", help="what to write (default: both)")
 
 
 def _add_checkpoint(parser: Parser) -> None:
@@ -219,9 +235,14 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from trainer import export
+    from trainer.export.folder import export
 
-    export.export(parsed.run, parsed.destination, parsed.checkpoint)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        export(parsed.run, parsed.destination, parsed.checkpoint, parsed.format)
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"{parsed.destination}: stopped, nothing was written") from None
     print(f"exported to {parsed.destination}")
     return EXIT_DONE
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
@@ -23,11 +24,10 @@ from trainer import config as configuration
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.errors import CheckpointError, DataError
+from trainer.export.folder import CLASSES, KERAS, SAVED_MODEL
+from trainer.export.saved_model import SIGNATURE
 from trainer.rundir import RunDirectory
 from trainer.weights import network_of
-
-CLASSES = "classes.json"
-"""In assets.extra of an export: the class names."""
 
 Picture = str | Path | np.ndarray
 
@@ -79,7 +79,7 @@ def load(path: str | Path, which: str = "best") -> Classifier:
         CheckpointError: it is neither, or there is no such checkpoint.
     """
     folder = Path(path)
-    if (folder / "saved_model.pb").exists():
+    if (folder / CLASSES).exists():
         return _load_export(folder)
     if not RunDirectory(folder).exists:
         raise CheckpointError(f"{folder}: neither a run directory nor an export")
@@ -97,14 +97,21 @@ def load(path: str | Path, which: str = "best") -> Classifier:
 
 
 def _load_export(folder: Path) -> Classifier:
-    loaded = tf.saved_model.load(str(folder))
-    signature = loaded.signatures["serving_default"]
-    channels = signature.structured_input_signature[1]["images"].shape[-1]
-    classes = json.loads((folder / "assets.extra" / CLASSES).read_text())
+    classes = json.loads((folder / CLASSES).read_text())
+    if (folder / SAVED_MODEL).exists():
+        signature = tf.saved_model.load(str(folder)).signatures[SIGNATURE]
+        channels = signature.structured_input_signature[1]["images"].shape[-1]
 
-    def scores_BJ(images_BHWC: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = signature(images=tf.constant(images_BHWC))["class_scores"].numpy()
-        return scores
+        def scores_BJ(images_BHWC: np.ndarray) -> np.ndarray:
+            scores: np.ndarray = signature(images=tf.constant(images_BHWC))["class_scores"].numpy()
+            return scores
+    else:
+        model = keras.models.load_model(folder / KERAS)
+        channels = model.input_shape[-1]
+
+        def scores_BJ(images_BHWC: np.ndarray) -> np.ndarray:
+            scores: np.ndarray = model(images_BHWC)["class_scores"].numpy()
+            return scores
 
     return Classifier(tuple(classes), channels, scores_BJ)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -44,6 +45,15 @@ def set_up(config: RunConfig, world: World) -> str:
     name = tf.config.experimental.get_device_details(mine).get("device_name", "GPU")
     _start_xla_quietly()
     return f"{name}, one a rank"
+
+
+def set_up_beside() -> None:
+    """For a command that computes little, perhaps beside a training: on the CPU."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # this process computes on a GPU already
+        tf.config.set_visible_devices([], "GPU")
+    _start_xla_quietly()
 
 
 def memory_peaks() -> dict[str, float]:
