@@ -122,9 +122,9 @@ def _add_evaluate(commands: Any) -> None:
         "  capsnet evaluate runs/quick-20260101-120000\n"
         "  # affine maps and pairs too, as JSON and with plots\n"
         "  capsnet evaluate runs/... --all --json score.json --plots plots\n\n"
-        "Says accuracy with its interval, top 5, loss, calibration, recall and precision of\n"
-        "each class, and what is taken for what; TensorBoard shows it as evaluation/ of the\n"
-        "run, with calibration and confusion as pictures.\n\n" + EXIT_CODES,
+        "Says accuracy with its interval, top 5, loss, calibration, recall and precision\n"
+        "of each class, and what is taken for what; TensorBoard shows it as evaluation/\n"
+        "of the run, with calibration and confusion as pictures.\n\n" + EXIT_CODES,
     )
     parser.add_argument("run", type=Path, help="run directory")
     _add_checkpoint(parser)
