@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_compare, cli_data, configs
+from trainer import cli_compare, cli_data, cli_evaluate, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
-from trainer.parsing import EXIT_CODES, Help, Parser, add, add_fields, field_values
+from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, field_values
 from trainer.plan import Command
 
 
@@ -67,7 +67,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_train(commands, arguments)
-    _add_evaluate(commands)
+    cli_evaluate.add_evaluate(commands)
     _add_export(commands)
     _add_recipes(commands)
     cli_data.add_data(commands)
@@ -112,45 +112,6 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
         add_fields(parser, after if after in configs.names() else configs.DEFAULT)
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = add(
-        commands,
-        "evaluate",
-        _evaluate,
-        "score a checkpoint of a run on its test split",
-        "examples:\n"
-        "  capsnet evaluate runs/quick-20260101-120000\n"
-        "  # affine maps and pairs too, as JSON and with plots\n"
-        "  capsnet evaluate runs/... --all --json score.json --plots plots\n\n"
-        "Says accuracy with its interval, top 5, loss, calibration, recall and precision\n"
-        "of each class, and what is taken for what; TensorBoard shows it as evaluation/\n"
-        "of the run, with calibration and confusion as pictures.\n\n" + EXIT_CODES,
-    )
-    parser.add_argument("run", type=Path, help="run directory")
-    _add_checkpoint(parser)
-    parser.add_argument("--data", metavar="URI", help="another data set of the same classes and image size")
-    parser.add_argument("--split", help="another split than the run's test split")
-    bounds = configuration.STANDARD_AFFINE
-    parser.add_argument(
-        "--affine",
-        action="append_const",
-        dest="tests",
-        const="affine",
-        help=f"each image rotated by up to {bounds.rotation:g} degrees, sheared by {bounds.shear:g}, scaled by "
-        f"{1 - bounds.scale:g} to {1 + bounds.scale:g} along each axis, shifted by {bounds.shift:g} pixels",
-    )
-    parser.add_argument(
-        "--overlap",
-        action="append_const",
-        dest="tests",
-        const="overlap",
-        help="each image under one of another class: right where the two most active classes are both right",
-    )
-    parser.add_argument("--all", action="store_true", help="the test set as it is, affine, and overlap")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the score there, as JSON")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw calibration and confusion there, as PNG")
-
-
 def _add_export(commands: Any) -> None:
     parser = add(
         commands,
@@ -175,12 +136,8 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="local folder that is made")
-    _add_checkpoint(parser)
+    add_checkpoint(parser)
     parser.add_argument("--format", choices=FORMATS, default="both", help="what to write (default: both)")
-
-
-def _add_checkpoint(parser: Parser) -> None:
-    parser.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step (default: best)")
 
 
 def _add_recipes(commands: Any) -> None:
@@ -214,24 +171,6 @@ def _train(parsed: argparse.Namespace) -> int:
         overrides=field_values(parsed),
     )
     return rank.guarded(lambda lifeline, world: rank.train(command, lifeline, world))
-
-
-def _evaluate(parsed: argparse.Namespace) -> int:
-    from trainer import rank
-
-    return rank.guarded(
-        lambda lifeline, world: rank.evaluate(
-            parsed.run,
-            parsed.checkpoint,
-            parsed.data,
-            parsed.split,
-            [] if parsed.all else parsed.tests or ["plain"],
-            parsed.json,
-            parsed.plots,
-            lifeline,
-            world,
-        )
-    )
 
 
 def _export(parsed: argparse.Namespace) -> int:

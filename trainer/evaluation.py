@@ -32,7 +32,7 @@ class Score:
 
 
 def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
-    """A function of a batch that gives weighted sums: [records, correct, loss terms…]. No collective inside."""
+    """A function of a batch that gives weighted sums, see ``columns``. No collective inside."""
 
     @tf.function
     def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
@@ -54,11 +54,27 @@ def forward(config: RunConfig, network: CapsNet, image: tf.Tensor, label: tf.Ten
 def columns(
     config: RunConfig, outputs: Outputs, image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor
 ) -> tf.Tensor:
-    """Weighted sums over a batch, float64: [records, correct, loss terms…]."""
-    terms = losses.loss_terms(config.loss, outputs, sources[0] if sources else _as_trained(config, image), label)
-    names = losses.term_names(config.loss, bool(config.model.decoder.hidden))
-    values = [tf.ones_like(weight), losses.correct(outputs, label), *(terms[name] for name in names)]
+    """Weighted sums over a batch, float64: of the records, and of each value by ``value_names``."""
+    found = losses.loss_terms(config.loss, outputs, sources[0] if sources else _as_trained(config, image), label)
+    found["accuracy"] = losses.correct(outputs, label)
+    if has_top5(config):
+        found["top5"] = losses.in_top(outputs, label)
+    values = [tf.ones_like(weight), *(found[name] for name in value_names(config))]
     return tf.stack([tf.reduce_sum(tf.cast(v, tf.float64) * tf.cast(weight, tf.float64)) for v in values])
+
+
+def has_top5(config: RunConfig) -> bool:
+    """Whether top-5 accuracy says anything: more classes than that, and one of them in an image."""
+    return config.objects == 1 and config.model.classes > losses.TOP
+
+
+def value_names(config: RunConfig) -> tuple[str, ...]:
+    """Means that a score has, the loss excepted, which is the sum of its terms."""
+    return "accuracy", *(["top5"] if has_top5(config) else []), *term_names(config)
+
+
+def term_names(config: RunConfig) -> tuple[str, ...]:
+    return losses.term_names(config.loss, bool(config.model.decoder.hidden))
 
 
 def _as_trained(config: RunConfig, image: tf.Tensor) -> tf.Tensor:
@@ -77,8 +93,7 @@ def evaluate(
 
     A stop request breaks the loop on the rank that has it; the others learn of it in the sum.
     """
-    terms = losses.term_names(config.loss, bool(config.model.decoder.hidden))
-    names = ["accuracy", *terms]
+    names = value_names(config)
     sums = tf.zeros([1 + len(names)], tf.float64)
     stopped = False
     for number, batch in enumerate(batches):
@@ -89,7 +104,7 @@ def evaluate(
         sums += evaluate_batch(batch)
     records, *totals, stops = distributed.sum_values(world, [*sums.numpy().tolist(), float(stopped)], "evaluation")
     values = {name: total / max(records, 1.0) for name, total in zip(names, totals, strict=True)}
-    values["loss"] = sum(values[name] for name in terms)
+    values["loss"] = sum(values[name] for name in term_names(config))
     return Score(round(records), values, stops > 0)
 
 

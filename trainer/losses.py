@@ -17,6 +17,7 @@ from trainer.model.squash import at_least_float32
 
 RECONSTRUCTION = "reconstruction"
 SMALLEST_SCORE = 1e-30  # whose logarithm is taken: a float32, as is its inverse
+TOP = 5  # largest scores that top-5 accuracy looks at
 
 
 def loss_terms(
@@ -81,6 +82,17 @@ def correct(outputs: Outputs, labels_B: tf.Tensor) -> tf.Tensor:
         wanted_BN = tf.sort(tf.cast(labels_B, found_BN.dtype), axis=-1)
         return tf.cast(tf.reduce_all(found_BN == wanted_BN, axis=-1), scores_BJ.dtype)
     return tf.cast(tf.argmax(scores_BJ, axis=-1) == tf.cast(labels_B, tf.int64), scores_BJ.dtype)
+
+
+def in_top(outputs: Outputs, labels_B: tf.Tensor) -> tf.Tensor:
+    """1 where the label's score is among the TOP largest, else 0: [B] in the dtype of the scores.
+
+    Of equal scores those of the first classes count, as in ``correct``: a network whose scores are all 0 knows nothing.
+    """
+    scores_BJ = outputs.class_scores_BJ
+    found_BK = tf.math.top_k(scores_BJ, TOP).indices
+    among_B = tf.reduce_any(found_BK == tf.cast(labels_B, found_BK.dtype)[:, tf.newaxis], axis=-1)
+    return tf.cast(among_B, scores_BJ.dtype)
 
 
 def in_order_of(labels_B2: tf.Tensor, outputs: Outputs) -> Outputs:

@@ -51,6 +51,10 @@ def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help
     return parser
 
 
+def add_checkpoint(parser: Parser) -> None:
+    parser.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step (default: best)")
+
+
 def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
     """The fields of the configuration as options, with the defaults of a recipe; ``listed``: in the help."""
     if listed:

@@ -144,23 +144,30 @@ def evaluate(
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
 
     from trainer import runtime
-    from trainer.scoring import output as told
     from trainer.scoring import run as scoring
+    from trainer.scoring.output import Output, beside
 
     chosen = [test for test in scoring.TESTS if test in tests] or scoring.tests_of(config)
     for test in chosen:
         scoring.config_for(config, test)
+    told = Output(run, output, plots, beside(data, split))
+    if world.is_first:
+        told.check()
     device = runtime.set_up(config, world)
     distributed.join(world)
     log.info("checkpoint: %s, %s", found.path, device)
     # there is nothing to save: in the starting phase a stop request ends the process at once
     progress = Progress(0, config.log.print_seconds, quiet=not world.is_first)
-    scored = scoring.score(
+    reports = []
+    for report in scoring.score(
         config, found, chosen, world, lambda number: lifeline.mark(wire.STARTING, number), progress.now_and_then
-    )
-    progress.end_line()
+    ):
+        progress.end_line()
+        reports.append(report)
+        if world.is_first:
+            told.tell(report, log.info)
     if world.is_first:
-        told.tell(run, found.state.step, scored, output, plots, log.info)
+        told.write_json(reports)
     distributed.barrier(world, "end")  # rank 0 has said it before another leaves
     return EXIT_DONE
 

@@ -42,7 +42,7 @@ def written(folder: Path) -> dict[str, Any]:
 def test_figures_are_those_of_training_bit_for_bit(run: Path, tmp_path: Path) -> None:
     evaluate(run, "--json", str(tmp_path / "score.json"))
     score, trained = json.loads((tmp_path / "score.json").read_text()), records(run, "test")[-1]
-    for name in ("accuracy", "loss", "margin", "reconstruction"):
+    for name in ("accuracy", "top5", "loss", "margin", "reconstruction"):
         assert score[name] == trained[name], name
     assert score["records"] == 2000 == sum(map(sum, score["confusion"])) == sum(b["records"] for b in score["bins"])
     assert score["step"] == trained["step"]
@@ -71,11 +71,11 @@ def test_all_test_sets_in_all_places(run: Path, tmp_path: Path) -> None:
         printed = evaluate(run, "--all", "--json", str(tmp_path / "score.json"), "--plots", str(tmp_path / "plots"))
     assert max(len(line) for line in printed.splitlines() if ":" not in line[:14]) <= 80  # but for paths
     tests = json.loads((tmp_path / "score.json").read_text())["tests"]
-    assert list(tests) == ["plain", "affine", "overlap"]
-    assert tests["affine"]["accuracy"] < tests["plain"]["accuracy"]
+    assert list(tests) == ["test", "affine", "overlap"]
+    assert tests["affine"]["accuracy"] < tests["test"]["accuracy"]
     assert (tests["overlap"]["objects"], tests["overlap"]["records"]) == (2, 2000)
     drawn = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert drawn == {f"{test}-{what}.png" for test in ("plain", "affine") for what in ("calibration", "confusion")}
+    assert drawn == {f"{test}-{what}.png" for test in ("test", "affine") for what in ("calibration", "confusion")}
     for name, score in tests.items():
         folder = run / "evaluation" / name
         assert len(eventfiles.paths(folder)) == 1
@@ -83,6 +83,16 @@ def test_all_test_sets_in_all_places(run: Path, tmp_path: Path) -> None:
         assert tf.make_ndarray(values["evaluation/accuracy"].tensor) == pytest.approx(score["accuracy"], rel=1e-6)
         assert ("evaluation/confusion" in values) == (name != "overlap")
     assert {path: path.read_bytes() for path in eventfiles.paths(run)} == before  # the run's own files are left alone
+
+
+def test_another_split_does_not_replace_the_score_of_the_tests(run: Path) -> None:
+    assert "split train" in evaluate(run, "--split", "train")
+    evaluate(run)
+    step = records(run)[-1]["step"]
+    for name, count in (("test", 2000), ("test-train", 10000)):
+        value = written(run / "evaluation" / name)["evaluation/accuracy"]
+        assert f"{count:,} records" in value.metadata.summary_description
+        assert f"step {step}" in value.metadata.summary_description
 
 
 def test_what_cannot_be_tested_is_refused(run: Path, tmp_path: Path) -> None:
@@ -94,5 +104,11 @@ def test_what_cannot_be_tested_is_refused(run: Path, tmp_path: Path) -> None:
     for test in ("affine", "overlap"):
         assert f"--{test}: this run was trained on pairs" in evaluate(pairs, f"--{test}", code=2)
     assert "pairs, both found" in evaluate(pairs, "--all")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "--json" in evaluate(run, "--json", str(tmp_path / "file" / "score.json"), code=2)
+    for option, place in (("--json", "file/score.json"), ("--json", "."), ("--plots", "file")):
+        said = evaluate(run, option, str(tmp_path / place), code=2)
+        assert said.startswith(f"capsnet: {option} {tmp_path}")
+        assert len(said.splitlines()) == 1

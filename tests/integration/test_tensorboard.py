@@ -28,6 +28,9 @@ from trainer import summaries
 from trainer.config import RunConfig, with_overrides
 from trainer.data.index import load_index
 from trainer.model import network
+from trainer.scoring.board import write as write_evaluation
+from trainer.scoring.counts import Counts
+from trainer.scoring.report import Subject, report
 
 START_SECONDS = 60.0
 RUN = "small-20260101-120000"
@@ -256,6 +259,41 @@ def test_a_running_tensorboard_follows_a_resume(tmp_path: Path, reader: str) -> 
         part(20, 70, 2.0)
         board.wait_for(lambda: (70, 2.0) in board.points(RUN, "loss/total"))
         assert board.scalars(RUN, "loss/total") == {10: 1.0, 20: 1.0, **dict.fromkeys(range(30, 71, 10), 2.0)}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_an_evaluation_that_is_made_again_replaces_the_first(tmp_path: Path, reader: str) -> None:
+    """Also in a TensorBoard that is running and has seen the first."""
+    config = with_overrides(RunConfig(), SMALL)
+    run, name = tmp_path / RUN, f"{RUN}/evaluation/test"
+
+    def write(correct: int) -> None:
+        counts = Counts.none(config)
+        counts.values_V[:] = [64, correct, 60, 6.4, 3.2]
+        for right, found, count in ((0, 0, correct), (0, 3, 64 - correct)):
+            counts.confusion_JJ[right, found] = count
+        counts.bin_records_K[7], counts.bin_correct_K[7], counts.bin_confidence_K[7] = 64, correct, 32
+        subject = Subject("test", "a set", "test", 40, 1, "the largest score")
+        values = ("accuracy", "top5", "margin", "reconstruction")
+        write_evaluation(run, "test", report(subject, counts, values, [f"class {number}" for number in range(10)]))
+
+    write(32)
+    with tensorboard(tmp_path, reader) as shown:
+        shown.wait_for(lambda: shown.points(name, "evaluation/accuracy") == [(40, 0.5)])
+        write(48)
+        shown.wait_for(lambda: shown.points(name, "evaluation/accuracy") == [(40, 0.75)])
+        assert shown.tags("scalars", name) == {
+            f"evaluation/{what}"
+            for what in ("accuracy", "accuracy_low", "accuracy_high", "top5", "loss", "calibration_error")
+        }
+        assert shown.points(name, "evaluation/calibration_error") == [(40, 0.25)]
+        assert shown.points(name, "evaluation/top5") == [(40, 60 / 64)]
+        assert shown.tags("images", name) == {"evaluation/calibration", "evaluation/confusion"}
+        (picture,) = shown.json("data/plugin/images/images", run=name, tag="evaluation/confusion", sample=0)
+        png = shown.get("data/plugin/images/individualImage", **dict(urllib.parse.parse_qsl(picture["query"])))
+        assert tf.io.decode_png(png).shape[-1] == 3
+        (text,) = shown.json("data/plugin/text/text", run=name, tag="evaluation/report")
+        assert "test accuracy: 75.00 % of 64 records" in text["text"]
 
 
 def test_a_real_run_is_shown(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare"},
     {"parsing"},
-    {"cli_data", "cli_compare"},
+    {"cli_data", "cli_compare", "cli_evaluate"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -43,6 +43,7 @@ WITHOUT_TENSORFLOW = {
     "cli_data",
     "compare",
     "cli_compare",
+    "cli_evaluate",
 }
 ONLY_IMPORTER = {
     "horovod": {"distributed"},

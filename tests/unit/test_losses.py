@@ -163,6 +163,26 @@ def test_correct() -> None:
         np.testing.assert_array_equal(losses.correct(outputs, tf.cast(labels_B, dtype)), expected_B)
 
 
+def test_in_top() -> None:
+    rng = np.random.default_rng(5)
+    scores_BJ, labels_B = rng.random((60, 12)), rng.integers(0, 12, 60)
+    expected_B = []
+    for scores_J, label in zip(scores_BJ, labels_B, strict=True):
+        larger = sum(score > scores_J[label] for score in scores_J)
+        expected_B.append(float(larger < 5))
+    assert 0 < sum(expected_B) < 60
+    found_B = losses.in_top(Outputs(tf.constant(scores_BJ), None, None, {}), tf.constant(labels_B, tf.int32))
+    np.testing.assert_array_equal(found_B, expected_B)
+
+
+def test_scores_that_are_all_the_same_are_no_answer() -> None:
+    """A network that is dead is right for the first classes only, and not for all."""
+    labels_B = tf.range(10)
+    dead = Outputs(tf.zeros([10, 10]), None, None, {})
+    assert losses.in_top(dead, labels_B).numpy().tolist() == [1] * 5 + [0] * 5
+    assert losses.correct(dead, labels_B).numpy().tolist() == [1] + [0] * 9
+
+
 @pytest.mark.parametrize("kind", ORACLES)
 def test_finite_with_equal_scores(kind: str) -> None:
     for value in (0.0, 1.0):

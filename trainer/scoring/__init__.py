@@ -5,5 +5,6 @@ report.py   from counts to numbers
 table.py    as a table, for a terminal
 plots.py    calibration and confusion
 board.py    into TensorBoard
+output.py   where all of it goes
 run.py      one test set after another
 """

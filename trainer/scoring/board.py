@@ -1,4 +1,8 @@
-"""A report in TensorBoard, as a run beside the training's: RUN/evaluation/TEST, written anew each time."""
+"""A report in TensorBoard, as a run beside the training's: RUN/evaluation/NAME, written anew each time.
+
+In a folder of its own, so that it neither stands in the way of a training that goes on or is taken back, nor is lost
+with it.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +10,52 @@ from pathlib import Path
 from typing import Any
 
 from trainer import eventfiles
-from trainer.config import LossConfig
 from trainer.scoring import plots, table
 from trainer.scoring.report import Report
 from trainer.summaries import values
 from trainer.summaries.tags import Tag
 
 FOLDER = "evaluation"
+PICTURES = {
+    "calibration": Tag("evaluation/calibration", "Accuracy over confidence; on the diagonal it is as sure as right."),
+    "confusion": Tag("evaluation/confusion", "Rows: the right class; columns: what was found; shares of a row."),
+}
 
 
-def write(run: Path, found: Report, loss: LossConfig, step: int) -> Path:
-    """Replaces what an earlier evaluation on the same test set left. Raises InterruptedRun where the disk is full."""
-    folder = run / FOLDER / found.test
+def write(run: Path, name: str, found: Report) -> Path:
+    """Replaces what an earlier evaluation of that name left.
+
+    Raises:
+        OSError: the folder cannot be written. InterruptedRun: the disk is full.
+    """
+    folder = run / FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     for old in eventfiles.paths(folder):
         old.unlink()
     file = eventfiles.EventFile(folder)
-    file.write(step, _values(found, loss))
+    file.write(found.subject.step, _values(found))
     file.close()
     return folder
 
 
-def _values(found: Report, loss: LossConfig) -> list[Any]:
-    interval = f"{100 * found.low:.2f} to {100 * found.high:.2f} % with 95 % confidence (Wilson 1927)."
-    scalars: list[tuple[Tag, float | None]] = [
-        (Tag("evaluation/accuracy", f"Of {found.records} test records; {interval}"), found.accuracy),
-        (Tag("evaluation/top5", "Share of records whose class is among the five most active."), found.top5),
-        (Tag("evaluation/loss", "Mean loss over the test records."), found.loss),
-        (
-            Tag(
-                "evaluation/calibration_error",
-                f"Mean distance of accuracy and confidence over bins of confidence, which is {table.meaning(loss)}.",
-            ),
-            found.calibration_error,
-        ),
+def _values(found: Report) -> list[Any]:
+    interval = "of the 95 % interval (Wilson 1927) of evaluation/accuracy."
+    scalars: list[tuple[str, float | None, str]] = [
+        ("accuracy", found.accuracy, f"Of {plots.heading(found)}."),
+        ("accuracy_low", found.low, f"Lower end {interval}"),
+        ("accuracy_high", found.high, f"Upper end {interval}"),
+        ("top5", found.top5, "Share of records whose class is among the five most active."),
+        ("loss", found.loss, "Mean loss over the records."),
+        ("calibration_error", found.calibration_error, f"Mean gap, over {table.calibrated(found)}."),
     ]
-    written = [value for tag, number in scalars if number is not None for value in values.scalar(tag, number)]
-    text = "\n".join(f"    {line}" for line in table.lines(found, loss))  # indented: Markdown keeps it as it is
+    written = [
+        value
+        for name, number, description in scalars
+        if number is not None
+        for value in values.scalar(Tag(f"evaluation/{name}", description), number)
+    ]
+    text = "\n".join(f"    {line}" for line in [table.title(found), *table.lines(found)])  # Markdown keeps it as it is
     written.append(values.text(Tag("evaluation/report", "The score in full."), text))
-    if found.objects == 1:
-        for tag, figure in (
-            (Tag("evaluation/calibration", "Accuracy over confidence; the diagonal is perfect."), plots.calibration),
-            (Tag("evaluation/confusion", "Rows: the right class; columns: what was found."), plots.confusion),
-        ):
-            written.append(values.image(tag, plots.pixels(figure(found))))
+    if found.confusion:
+        written += [values.image(tag, plots.pixels(plots.PLOTS[name](found))) for name, tag in PICTURES.items()]
     return written

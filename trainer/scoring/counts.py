@@ -1,12 +1,12 @@
 """What a batch of test records adds to a score. All are sums, so that ranks can share the records.
 
-Axes: B batch, N objects of an image, J classes, K bins of confidence.
+Axes: B batch, N objects of an image, J classes, K bins of confidence, V values of a score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import tensorflow as tf
@@ -18,34 +18,84 @@ from trainer.distributed import World
 from trainer.model.network import CapsNet, longest
 from trainer.model.squash import at_least_float32
 
-Counted = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
 BINS = 15
 """Of equal width over 0..1 (Guo et al. 2017, section 2)."""
-TOP = 5
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over records; whole numbers but for losses and confidences. Of pairs, confusion and bins are empty."""
+    """Sums over records, and of records. Of pairs there are no bins, and confusion_JJ is empty."""
 
-    records: float
-    correct: float
-    top: float  # the right class is among the TOP most active
-    terms: dict[str, float]
-    present_J: Counted  # records that hold the class
-    found_J: Counted  # records in which the class was found
-    hit_J: Counted  # both
-    confusion_JJ: Counted  # rows: the right class; columns: the one that was found
-    bin_records_K: Counted
-    bin_correct_K: Counted
-    bin_confidence_K: Counted
+    values_V: Real  # records, then the sums of evaluation.value_names
+    present_J: Whole  # records that hold the class
+    found_J: Whole  # records in which the class was found
+    hit_J: Whole  # both
+    confusion_JJ: Whole  # rows: the right class; columns: the one that was found
+    bin_records_K: Whole
+    bin_correct_K: Whole
+    bin_confidence_K: Real
+
+    @classmethod
+    def none(cls, config: RunConfig) -> Counts:
+        classes, single = config.model.classes, config.objects == 1
+
+        def whole(*shape: int) -> Whole:
+            return np.zeros(shape, np.int64)
+
+        side, bins = (classes, BINS) if single else (0, 0)
+        return cls(
+            values_V=np.zeros(1 + len(evaluation.value_names(config))),
+            present_J=whole(classes),
+            found_J=whole(classes),
+            hit_J=whole(classes),
+            confusion_JJ=whole(side, side),
+            bin_records_K=whole(bins),
+            bin_correct_K=whole(bins),
+            bin_confidence_K=np.zeros(bins),
+        )
+
+    def over_ranks(self, world: World) -> Counts:
+        """The sums of all ranks, in one collective, whose float64 holds whole numbers below 2^53 exactly."""
+        mine = [getattr(self, field.name) for field in fields(self)]
+        summed = distributed.sum_values(world, np.concatenate([part.ravel() for part in mine]).tolist(), "evaluation")
+        parts = np.split(summed, np.cumsum([part.size for part in mine])[:-1])
+        return Counts(*(sum_.reshape(part.shape).astype(part.dtype) for sum_, part in zip(parts, mine, strict=True)))
+
+
+CountBatch = Callable[[Counts, dict[str, tf.Tensor]], None]
+
+
+def make_count_batch(config: RunConfig, network: CapsNet) -> CountBatch:
+    """A function that adds a test batch to counts. No collective inside."""
+
+    @tf.function
+    def look(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        outputs = evaluation.forward(config, network, image, label, *sources)
+        values_V = evaluation.columns(config, outputs, image, label, weight, *sources)
+        scores_BJ = outputs.class_scores_BJ
+        return values_V, longest(scores_BJ, config.objects), confidence(config.loss, scores_BJ)
+
+    def count(counts: Counts, batch: dict[str, tf.Tensor]) -> None:
+        sources = [batch["sources"]] if "sources" in batch else []
+        seen = look(batch["image"], batch["label"], batch["weight"], *sources)
+        values_V, found_B, sure_B = (tensor.numpy() for tensor in seen)
+        counts.values_V[:] += values_V
+        is_record_B = batch["weight"].numpy() > 0  # and not padding
+        label_B, found_B, sure_B = batch["label"].numpy()[is_record_B], found_B[is_record_B], sure_B[is_record_B]
+        if config.objects == 1:
+            _add(counts, label_B, found_B, sure_B)
+        else:
+            _add_pairs(counts, label_B, found_B)
+
+    return count
 
 
 def confidence(config: LossConfig, scores_BJ: tf.Tensor) -> tf.Tensor:
-    """How sure a network is of its most active class, 0..1: [B].
+    """How sure a network is of its most active class, 0..1: [B]. ``report.CONFIDENCE`` says it in words.
 
-    Softmax of the scaled scores where the loss is cross entropy; their share of the sum where they are probabilities
-    (nll); with margin and spread loss the score itself, a length or an activation, which these push towards 0 and 1.
+    With margin and spread loss it is the score itself, a length or an activation, which these push towards 0 and 1.
     """
     scores_BJ = at_least_float32(scores_BJ)
     if config.kind == "cross_entropy":
@@ -56,72 +106,27 @@ def confidence(config: LossConfig, scores_BJ: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(largest_B, 0.0, 1.0)
 
 
-def make_count_batch(config: RunConfig, network: CapsNet) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-    """A function of a test batch that gives a row of sums; ``counted`` takes it apart. No collective inside."""
-    classes, single = config.model.classes, config.objects == 1
-
-    @tf.function
-    def count(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
-        outputs = evaluation.forward(config, network, image, label, *sources)
-        columns = evaluation.columns(config, outputs, image, label, weight, *sources)
-        weight_B = tf.cast(weight, tf.float64)
-        found_BJ = _many_hot(longest(outputs.class_scores_BJ, config.objects), classes)
-        present_BJ = _many_hot(label, classes)
-        by_class = [
-            tf.linalg.matvec(each_BJ, weight_B, transpose_a=True)
-            for each_BJ in (present_BJ, found_BJ, present_BJ * found_BJ)
-        ]
-        row = [columns, *by_class]
-        if single:
-            top_B = tf.math.in_top_k(label, at_least_float32(outputs.class_scores_BJ), min(TOP, classes))
-            row.append([tf.reduce_sum(tf.cast(top_B, tf.float64) * weight_B)])
-            confusion_JJ = tf.matmul(present_BJ * weight_B[:, tf.newaxis], found_BJ, transpose_a=True)
-            row.append(tf.reshape(confusion_JJ, [-1]))
-            row += _bins(config, outputs.class_scores_BJ, losses.correct(outputs, label), weight_B)
-        return tf.concat(row, axis=0)
-
-    def of_batch(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        sources = [batch["sources"]] if "sources" in batch else []
-        return count(batch["image"], batch["label"], batch["weight"], *sources)
-
-    return of_batch
+def _add(counts: Counts, label_B: Whole, found_B: Whole, sure_B: Real) -> None:
+    np.add.at(counts.confusion_JJ, (label_B, found_B), 1)
+    correct_B = label_B == found_B
+    for classes_B, sum_J in (
+        (label_B, counts.present_J),
+        (found_B, counts.found_J),
+        (label_B[correct_B], counts.hit_J),
+    ):
+        sum_J += np.bincount(classes_B, minlength=len(sum_J))
+    sure_B = np.nan_to_num(sure_B.astype(np.float64))
+    bin_B = np.minimum((sure_B * BINS).astype(np.int64), BINS - 1)
+    counts.bin_records_K[:] += np.bincount(bin_B, minlength=BINS)
+    counts.bin_correct_K[:] += np.bincount(bin_B[correct_B], minlength=BINS)
+    counts.bin_confidence_K[:] += np.bincount(bin_B, sure_B, minlength=BINS)
 
 
-def _many_hot(classes_B: tf.Tensor, count: int) -> tf.Tensor:
-    """[B] or [B, N] -> [B, J] in float64."""
-    hot = tf.one_hot(classes_B, count, dtype=tf.float64)
-    return hot if hot.shape.rank == 2 else tf.reduce_max(hot, axis=1)
-
-
-def _bins(config: RunConfig, scores_BJ: tf.Tensor, correct_B: tf.Tensor, weight_B: tf.Tensor) -> list[tf.Tensor]:
-    sure_B = tf.cast(confidence(config.loss, scores_BJ), tf.float64)
-    bin_B = tf.minimum(tf.cast(sure_B * BINS, tf.int32), BINS - 1)
-    values = (weight_B, tf.cast(correct_B, tf.float64) * weight_B, sure_B * weight_B)
-    return [tf.math.unsorted_segment_sum(value_B, bin_B, BINS) for value_B in values]
-
-
-def width(config: RunConfig) -> int:
-    """Numbers of a row."""
-    classes, terms = config.model.classes, losses.term_names(config.loss, bool(config.model.decoder.hidden))
-    return 2 + len(terms) + 3 * classes + (1 + classes**2 + 3 * BINS if config.objects == 1 else 0)
-
-
-def counted(config: RunConfig, world: World, row: Counted) -> Counts:
-    """Adds a rank's sum of rows to those of the others, in one collective."""
-    classes, names = config.model.classes, losses.term_names(config.loss, bool(config.model.decoder.hidden))
-    rest = distributed.sum_values(world, row.tolist(), "evaluation")
-
-    def take(count: int) -> Counted:
-        nonlocal rest
-        taken, rest = rest[:count], rest[count:]
-        return taken
-
-    records, correct = take(2)
-    terms = dict(zip(names, map(float, take(len(names))), strict=True))
-    present_J, found_J, hit_J = (take(classes) for _ in range(3))
-    top, confusion_JJ, bins = float("nan"), np.zeros((0, 0)), [np.zeros(0)] * 3
-    if config.objects == 1:
-        top = float(take(1)[0])
-        confusion_JJ = take(classes * classes).reshape(classes, classes)
-        bins = [take(BINS) for _ in range(3)]
-    return Counts(float(records), float(correct), top, terms, present_J, found_J, hit_J, confusion_JJ, *bins)
+def _add_pairs(counts: Counts, labels_B2: Whole, found_B2: Whole) -> None:
+    hit_B2 = (labels_B2[:, :, np.newaxis] == found_B2[:, np.newaxis]).any(axis=-1)
+    for classes, sum_J in (
+        (labels_B2, counts.present_J),
+        (found_B2, counts.found_J),
+        (labels_B2[hit_B2], counts.hit_J),
+    ):
+        sum_J += np.bincount(classes.ravel(), minlength=len(sum_J))

@@ -5,11 +5,13 @@ Axes: J classes, K bins of confidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.config import LossConfig
 from trainer.intervals import wilson
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
 CONFUSIONS = 10
 """Pairs of classes that are named."""
+CONFIDENCE = {
+    "cross_entropy": "the largest of softmax({scale:g} x score)",
+    "nll": "the largest score's share of their sum",
+    "margin": "the largest class score, a length or activation",
+    "spread": "the largest class score, a length or activation",
+}
+"""What ``counts.confidence`` takes for the probability of a class, by the kind of loss."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,12 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Records of one class that were taken for another."""
+    """So many ``records`` of the ``of`` that hold one class were taken for another."""
 
     right: str
     found: str
     records: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,20 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A checkpoint on one test set. Of pairs (``objects`` 2) a record counts where both classes are found."""
+class Subject:
+    """What was scored: the checkpoint of a step on a test set of ``run.TESTS``, made of a split of a data set."""
 
     test: str
-    objects: int
+    data: str
+    split: str
+    step: int
+    objects: int  # in an image; of several a record counts where all are found
+    confidence: str  # what it is
+
+
+@dataclass(frozen=True)
+class Report:
+    subject: Subject
     records: int
     accuracy: float
     low: float
@@ -60,71 +79,80 @@ class Report:
     top5: float | None  # None: of pairs, or where there are five classes or fewer
     loss: float
     terms: dict[str, float]
-    calibration_error: float | None
+    calibration_error: float | None  # None: of pairs
     bins: tuple[Bin, ...]
     classes: tuple[ClassScore, ...]
     confusions: tuple[Confusion, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows: the right class; columns: the one that was found
 
 
-def report(test: str, counts: Counts, names: tuple[str, ...], objects: int) -> Report:
-    records = round(counts.records)
-    accuracy = counts.correct / max(counts.records, 1.0)
-    terms = {name: total / max(counts.records, 1.0) for name, total in counts.terms.items()}
-    single = objects == 1
+def report(subject: Subject, counts: Counts, values: Sequence[str], names: Sequence[str]) -> Report:
+    """
+    Args:
+        values: names of ``counts.values_V`` behind the number of records: accuracy, perhaps top5, terms of the loss.
+        names: of the classes.
+    """
+    records, *sums = counts.values_V.tolist()
+    means = {name: total / max(records, 1.0) for name, total in zip(values, sums, strict=True)}
+    accuracy, top5 = means.pop("accuracy"), means.pop("top5", None)
+    low, high = wilson(accuracy, max(round(records), 1))
     return Report(
-        test=test,
-        objects=objects,
-        records=records,
+        subject=subject,
+        records=round(records),
         accuracy=accuracy,
-        **dict(zip(("low", "high"), wilson(accuracy, max(records, 1)), strict=True)),
-        top5=counts.top / counts.records if single and len(names) > 5 else None,
-        loss=sum(terms.values()),
-        terms=terms,
-        calibration_error=calibration_error(counts) if single else None,
+        low=low,
+        high=high,
+        top5=top5,
+        loss=sum(means.values()),
+        terms=means,
+        calibration_error=calibration_error(counts) if subject.objects == 1 else None,
         bins=_bins(counts),
-        classes=tuple(
-            ClassScore(name, round(present), _share(hit, present), _share(hit, found))
-            for name, present, found, hit in zip(names, counts.present_J, counts.found_J, counts.hit_J, strict=True)
-        ),
+        classes=_classes(counts, names),
         confusions=_confusions(counts, names),
-        confusion=tuple(tuple(int(value) for value in row) for row in counts.confusion_JJ),
+        confusion=tuple(map(tuple, counts.confusion_JJ.tolist())),
     )
+
+
+def confidence_is(loss: LossConfig) -> str:
+    return CONFIDENCE[loss.kind].format(scale=loss.scale)
 
 
 def calibration_error(counts: Counts) -> float:
     """ECE = sum_k n_k / n |accuracy_k - confidence_k| (Guo et al. 2017, equation 3)."""
-    return float(np.sum(np.abs(counts.bin_correct_K - counts.bin_confidence_K)) / max(counts.records, 1.0))
+    gaps_K = np.abs(counts.bin_correct_K - counts.bin_confidence_K)
+    return float(np.sum(gaps_K)) / max(int(counts.bin_records_K.sum()), 1)
 
 
 def as_json(found: Report) -> dict[str, Any]:
-    """Plain values, as JSON has them."""
+    """Plain values, as JSON has them, in one level."""
+    tree = asdict(found)
+    return {**tree.pop("subject"), **{name: value for name, value in tree.items() if name != "terms"}, **found.terms}
 
-    def plain(value: Any) -> Any:
-        if hasattr(value, "__dataclass_fields__"):
-            return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-        if isinstance(value, tuple):
-            return [plain(each) for each in value]
-        return value
 
-    return {name: plain(value) for name, value in vars(found).items() if name != "terms"} | found.terms
+def _classes(counts: Counts, names: Sequence[str]) -> tuple[ClassScore, ...]:
+    rows = zip(names, counts.present_J.tolist(), counts.found_J.tolist(), counts.hit_J.tolist(), strict=True)
+    return tuple(ClassScore(name, held, _share(hit, held), _share(hit, found)) for name, held, found, hit in rows)
 
 
 def _bins(counts: Counts) -> tuple[Bin, ...]:
     total = len(counts.bin_records_K)
-    rows = zip(counts.bin_records_K, counts.bin_correct_K, counts.bin_confidence_K, strict=True)
+    rows = zip(counts.bin_records_K.tolist(), counts.bin_correct_K.tolist(), counts.bin_confidence_K, strict=True)
     return tuple(
-        Bin(k / total, (k + 1) / total, round(records), _share(correct, records), _share(sure, records))
+        Bin(k / total, (k + 1) / total, records, _share(correct, records), _share(sure, records))
         for k, (records, correct, sure) in enumerate(rows)
     )
 
 
-def _confusions(counts: Counts, names: tuple[str, ...]) -> tuple[Confusion, ...]:
+def _confusions(counts: Counts, names: Sequence[str]) -> tuple[Confusion, ...]:
     wrong_JJ = counts.confusion_JJ - np.diag(np.diag(counts.confusion_JJ))
-    order = np.argsort(-wrong_JJ, axis=None, kind="stable")[:CONFUSIONS]
-    pairs = [np.unravel_index(place, wrong_JJ.shape) for place in order]
-    return tuple(Confusion(names[i], names[j], int(wrong_JJ[i, j])) for i, j in pairs if wrong_JJ[i, j] > 0)
+    order = np.argsort(-wrong_JJ, axis=None, kind="stable")[:CONFUSIONS].tolist()
+    places = [divmod(place, len(names)) for place in order]
+    return tuple(
+        Confusion(names[i], names[j], int(wrong_JJ[i, j]), int(counts.present_J[i]))
+        for i, j in places
+        if wrong_JJ[i, j] > 0
+    )
 
 
-def _share(part: float, whole: float) -> float | None:
+def _share(part: float, whole: int) -> float | None:
     return float(part / whole) if whole else None

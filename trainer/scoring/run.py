@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from trainer import config as configuration
 from trainer import evaluation
@@ -17,33 +15,29 @@ from trainer.data import pipeline
 from trainer.distributed import World
 from trainer.errors import ConfigError
 from trainer.progress import clock
-from trainer.scoring.counts import counted, make_count_batch, width
-from trainer.scoring.report import Report, report
+from trainer.scoring.counts import Counts, make_count_batch
+from trainer.scoring.report import Report, Subject, confidence_is, report
 from trainer.weights import network_of
 
-TestName = Literal["plain", "affine", "overlap"]
-TESTS: tuple[TestName, ...] = ("plain", "affine", "overlap")
-
-
-class Scored(NamedTuple):
-    report: Report
-    config: RunConfig  # with which it was made
+TestName = Literal["test", "affine", "overlap"]
+TESTS: tuple[TestName, ...] = ("test", "affine", "overlap")
+"""The test split as it is, under random affine maps, and in pairs."""
 
 
 def config_for(config: RunConfig, test: TestName) -> RunConfig:
     """A run's configuration with another test set made of the same records.
 
-    affine: each image under a random affine map within ``STANDARD_AFFINE``. overlap: pairs of different classes, laid
-    over each other without a shift, as the network's canvas is that of one image; right where its two most active
-    classes are both right (Sabour et al. 2017, section 6).
+    affine: each image under a random affine map within ``STANDARD_AFFINE``. overlap: each record under one of another
+    class; right where the two most active classes are both right (Sabour et al. 2017, section 6). Without a shift: a
+    scene in which both are shifted needs a canvas that is larger than the images, and the network's is of their size.
 
     Raises:
-        ConfigError: a network that was trained on pairs is tested on pairs already, and has no affine set.
+        ConfigError: this network cannot be tested so.
     """
-    if test == "plain":
+    if test == "test":
         return config
-    if config.data.overlap.enabled:
-        raise ConfigError(f"--{test}: this run was trained on pairs, and pairs are its test set: leave --{test} out")
+    if why := _why_not(config, test):
+        raise ConfigError(f"--{test}: {why}: leave --{test} out")
     if test == "affine":
         return configuration.with_overrides(
             config, {f"data.affine.{name}": bound for name, bound in configuration.STANDARD_AFFINE}
@@ -53,9 +47,17 @@ def config_for(config: RunConfig, test: TestName) -> RunConfig:
     return configuration.with_overrides(config, {**pairs, **knows_pairs})
 
 
+def _why_not(config: RunConfig, test: TestName) -> str:
+    if config.data.overlap.enabled:
+        return "this run was trained on pairs, and pairs are its test set"
+    if test == "overlap" and config.model.classes == 2:
+        return "of two classes both are in every pair"
+    return ""
+
+
 def tests_of(config: RunConfig) -> tuple[TestName, ...]:
     """All that a run's network can be tested on."""
-    return ("plain",) if config.data.overlap.enabled else TESTS
+    return tuple(test for test in TESTS if test == "test" or not _why_not(config, test))
 
 
 def score(
@@ -65,8 +67,8 @@ def score(
     world: World,
     mark: Callable[[int], None] = lambda number: None,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Scored]:
-    """Every test record of each set counted once, over all ranks.
+) -> Iterator[Report]:
+    """A report for each set as soon as it is done: every record counted once, over all ranks.
 
     Args:
         mark: told before each batch, by its number.
@@ -80,20 +82,24 @@ def score(
     data_index.check_fits(index, config)
     net = network_of(config, found)
     total = data_index.split_of(index, config.data.test_split).records
-    scored = []
     for test in tests:
         of_test = config_for(config, test)
-        count = make_count_batch(of_test, net)
-        row, began, seen = np.zeros(width(of_test)), time.monotonic(), 0
+        counts, count, began, seen = Counts.none(of_test), make_count_batch(of_test, net), time.monotonic(), 0
         with pipeline.test_batches(of_test, index, world.rank, world.size) as batches:
             for number, batch in enumerate(batches):
                 mark(number)
-                row += count(batch).numpy()
+                count(counts, batch)
                 seen += len(batch["image"]) * world.size
                 left = (time.monotonic() - began) / seen * max(total - seen, 0)
                 say(f"{test}: {min(seen, total):,} of {total:,} records, ETA {clock(left)}")
-        counts = counted(of_test, world, row)
-        evaluation.check_complete(of_test, index, evaluation.Score(round(counts.records), {}, stopped=False))
-        names = tuple(index.classes)
-        scored.append(Scored(report(test, counts, names, of_test.objects), of_test))
-    return scored
+        counts = counts.over_ranks(world)
+        evaluation.check_complete(of_test, index, evaluation.Score(round(counts.values_V[0]), {}, stopped=False))
+        subject = Subject(
+            test=test,
+            data=index.name,
+            split=config.data.test_split,
+            step=found.state.step,
+            objects=of_test.objects,
+            confidence=confidence_is(of_test.loss),
+        )
+        yield report(subject, counts, evaluation.value_names(of_test), index.classes)

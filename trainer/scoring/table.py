@@ -2,55 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from trainer.config import LossConfig
 from trainer.scoring.report import ClassScore, Report
 
+COLUMNS = 80
 ROWS = 20
-"""Classes that are listed; of more, those with the highest and the lowest recall."""
+"""Classes that are listed; of more, those with the lowest and the highest recall."""
+MATRIX_CLASSES = 10
+"""With more classes the confusion matrix is too wide."""
 NAME = 30
+KEY = 15
+TITLES = {
+    "test": "the test set as it is",
+    "affine": "the test set under affine maps",
+    "overlap": "pairs: a record under one of another class",
+}
 
 
-def lines(found: Report, loss: LossConfig) -> list[str]:
+def title(found: Report) -> str:
+    return f"== {TITLES[found.subject.test]}: {found.subject.data}, split {found.subject.split}"
+
+
+def lines(found: Report) -> list[str]:
     """What a person reads of one test set."""
-    what = "records" if found.objects == 1 else "pairs, both found"
+    what = "records" if found.subject.objects == 1 else "pairs, both found"
     said = [
         f"test accuracy: {100 * found.accuracy:.2f} % of {found.records} {what}, "
         f"95 % interval {100 * found.low:.2f} to {100 * found.high:.2f}"
     ]
     if found.top5 is not None:
-        said.append(f"top 5:         {100 * found.top5:.2f} %")
+        said.append(f"{'top 5:':{KEY}}{100 * found.top5:.2f} %")
     terms = "" if len(found.terms) < 2 else f" ({', '.join(f'{n} {v:.4f}' for n, v in found.terms.items())})"
-    said.append(f"loss:          {found.loss:.4f}{terms}")
+    said.append(f"{'loss:':{KEY}}{found.loss:.4f}{terms}")
     if found.calibration_error is not None:
-        said.append(f"calibration:   error {100 * found.calibration_error:.2f} %, confidence being {meaning(loss)}")
+        text = f"error {100 * found.calibration_error:.2f} % over {calibrated(found)}"
+        said += textwrap.wrap(f"{'calibration:':{KEY}}{text}", COLUMNS, subsequent_indent=" " * KEY)
     said += ["", *_classes(found.classes)]
+    if 0 < len(found.confusion) <= MATRIX_CLASSES:
+        said += ["", *_matrix(found)]
     if found.confusions:
         said += ["", "most often taken for another:"]
-        said += [f"  {c.right[:NAME]} for {c.found[:NAME]}: {c.records}" for c in found.confusions]
+        said += [f"  {c.right[:NAME]} for {c.found[:NAME]}: {c.records} of {c.of}" for c in found.confusions]
     return said
 
 
-def meaning(loss: LossConfig) -> str:
-    """What counts as confidence; see ``counts.confidence``."""
-    return {
-        "cross_entropy": f"softmax({loss.scale:g} x score)",
-        "nll": "a score's share of their sum",
-    }.get(loss.kind, "the largest activation")
+def calibrated(found: Report) -> str:
+    """Over which bins of what the calibration error is a mean."""
+    return f"{len(found.bins)} equal bins of confidence, which is {found.subject.confidence}"
 
 
-def _classes(classes: Sequence[ClassScore]) -> list[str]:
+def _classes(classes: Sequence[ClassScore]) -> Iterator[str]:
     width = min(NAME, max(len(each.name) for each in classes))
-    head = f"{'class':{width}}  records  recall %  precision %"
+    yield f"{'class':{width}}  records  recall %  precision %"
     if len(classes) <= ROWS:
-        return [head, *(_row(each, width) for each in classes)]
-    order = sorted(classes, key=lambda each: -1.0 if each.recall is None else each.recall)
-    half = ROWS // 2
-    rest = f"... {len(classes) - 2 * half} others; --json has all"
-    return [head, *(_row(c, width) for c in order[: -half - 1 : -1]), rest, *(_row(c, width) for c in order[:half])]
+        yield from (_row(each, width) for each in classes)
+        return
+    order = sorted((each for each in classes if each.records), key=lambda each: each.recall or 0.0)
+    half, others = ROWS // 2, max(len(order) - ROWS, 0)
+    absent = f", {len(classes) - len(order)} without records" if len(order) < len(classes) else ""
+    yield from (_row(each, width) for each in order[:half])
+    yield f"... {others} between{absent}; --json has all ..."
+    yield from (_row(each, width) for each in order[half:][-half:])
 
 
 def _row(each: ClassScore, width: int) -> str:
     recall, precision = ("-" if share is None else f"{100 * share:.1f}" for share in (each.recall, each.precision))
     return f"{each.name[:width]:{width}}  {each.records:7d}  {recall:>8}  {precision:>11}"
+
+
+def _matrix(found: Report) -> Iterator[str]:
+    largest = max(map(max, found.confusion))
+    cell = max(3, len(str(largest)) + 1)
+    names = [each.name for each in found.classes]
+    width = min(max(map(len, names)), COLUMNS - 4 - cell * len(names))
+    yield "confusion: rows are the right classes, columns what was found"
+    yield " " * (width + 4) + "".join(f"{number:{cell}d}" for number in range(len(names)))
+    for number, (name, row) in enumerate(zip(names, found.confusion, strict=True)):
+        counts = "".join(f"{count or '.':>{cell}}" for count in row)
+        yield f"{number:2d}  {name[:width]:{width}}{counts}"

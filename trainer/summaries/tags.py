@@ -49,6 +49,9 @@ TEST = {
         "Share of all test records whose longest class capsule is the right one (of overlapping pairs: whose two "
         "longest are the right two).",
     ),
+    "top5": Tag(
+        "accuracy/test_top5", "Share of all test records whose class is among the five longest class capsules."
+    ),
 }
 TEST_TERM = Tag("loss/{}_test", "Mean of this weighted term over all test records.")
 GRADIENT = Tag("gradients/{layer}", "Norm of this step's gradient of the weights of {layer}, before clipping.")

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer import evaluation
 from trainer.config import LossConfig, RunConfig, with_overrides
 from trainer.distributed import World
+from trainer.errors import ConfigError
 from trainer.model.network import Outputs
-from trainer.scoring import plots, table
-from trainer.scoring.counts import BINS, confidence, counted, make_count_batch, width
-from trainer.scoring.report import Report, as_json, report
+from trainer.scoring import plots, run, table
+from trainer.scoring.counts import BINS, Counts, confidence, make_count_batch
+from trainer.scoring.output import Output, beside
+from trainer.scoring.report import Report, Subject, as_json, confidence_is, report
 
-EXACT = 1e-9
 N, J = 200, 7
 NAMES = tuple(f"class {number}" for number in range(J))
 
@@ -47,7 +51,7 @@ def case(classes: int = J, objects: int = 1, **fields: Any) -> tuple[RunConfig, 
 
 
 def scored(config: RunConfig, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, batch: int = 64) -> Report:
-    count, row = make_count_batch(config, Canned()), np.zeros(width(config))
+    counts, count = Counts.none(config), make_count_batch(config, Canned())
     for start in range(0, len(scores), batch):
         part = slice(start, start + batch)
         batch_values = {
@@ -55,9 +59,10 @@ def scored(config: RunConfig, scores: np.ndarray, labels: np.ndarray, weights: n
             "label": tf.constant(labels[part]),
             "weight": tf.constant(weights[part]),
         }
-        row += count(batch_values).numpy()
+        count(counts, batch_values)
     names = tuple(f"class {number}" for number in range(scores.shape[1]))
-    return report("plain", counted(config, World(), row), names, config.objects)
+    subject = Subject("test", "a set", "test", 12, config.objects, confidence_is(config.loss))
+    return report(subject, counts.over_ranks(World()), evaluation.value_names(config), names)
 
 
 def sure(config: LossConfig, scores_J: np.ndarray) -> float:
@@ -79,15 +84,17 @@ def test_a_report_is_what_loops_find(kind: str) -> None:
     assert found.records == len(kept) < N
     right = sum(guesses[n] == labels[n] for n in kept)
     assert found.accuracy == right / len(kept)
-    assert found.low < found.accuracy < found.high
+    for end in (found.low, found.high):  # where the share lies at the edge of what is likely (Wilson 1927)
+        spread = 1.959964 * math.sqrt(end * (1 - end) / len(kept))
+        assert abs(found.accuracy - end) == pytest.approx(spread, rel=1e-6)
     top = sum(labels[n] in np.argsort(-scores[n])[:5] for n in kept)
-    assert found.top5 == pytest.approx(top / len(kept), rel=EXACT)
+    assert found.top5 == top / len(kept)
     for j, each in enumerate(found.classes):
         present = [n for n in kept if labels[n] == j]
         taken = [n for n in kept if guesses[n] == j]
         assert each.records == len(present)
-        assert each.recall == pytest.approx(sum(guesses[n] == j for n in present) / len(present), rel=EXACT)
-        assert each.precision == pytest.approx(sum(labels[n] == j for n in taken) / len(taken), rel=EXACT)
+        assert each.recall == sum(guesses[n] == j for n in present) / len(present)
+        assert each.precision == sum(labels[n] == j for n in taken) / len(taken)
         for other in range(J):
             assert found.confusion[j][other] == sum(guesses[n] == other for n in present)
     bins: list[list[int]] = [[] for _ in range(BINS)]
@@ -104,6 +111,8 @@ def test_a_report_is_what_loops_find(kind: str) -> None:
     most = found.confusions[0]
     wrong = {(i, j): found.confusion[i][j] for i in range(J) for j in range(J) if i != j}
     assert most.records == max(wrong.values()) == wrong[NAMES.index(most.right), NAMES.index(most.found)]
+    assert most.of == sum(found.confusion[NAMES.index(most.right)])
+    assert all(isinstance(count, int) for row in found.confusion for count in row)
 
 
 def test_pairs_are_right_where_both_are_found() -> None:
@@ -117,7 +126,9 @@ def test_pairs_are_right_where_both_are_found() -> None:
     for j, each in enumerate(found.classes):
         present = [n for n in kept if j in labels[n]]
         assert each.records == len(present)
-        assert each.recall == pytest.approx(sum(j in best[n] for n in present) / len(present), rel=EXACT)
+        assert each.recall == sum(j in best[n] for n in present) / len(present)
+        taken = [n for n in kept if j in best[n]]
+        assert each.precision == sum(j in labels[n] for n in taken) / len(taken)
     assert (found.top5, found.calibration_error, found.confusion, found.confusions) == (None, None, (), ())
 
 
@@ -134,7 +145,7 @@ def test_a_class_that_is_not_there_has_no_recall() -> None:
     scores[:, 3] = 0
     found = scored(config, scores, labels, weights)
     assert (found.classes[3].records, found.classes[3].recall, found.classes[3].precision) == (0, None, None)
-    assert any(line.split()[-2:] == ["-", "-"] for line in table.lines(found, config.loss))
+    assert any(line.split()[-2:] == ["-", "-"] for line in table.lines(found))
 
 
 def test_with_five_classes_there_is_no_top_five() -> None:
@@ -150,14 +161,38 @@ def test_json_holds_all_of_it() -> None:
     assert again["classes"][2] == {**vars(found.classes[2])}
     assert again["confusion"] == [list(row) for row in found.confusion]
     assert again["margin"] == found.terms["margin"] == again["loss"]
+    assert (again["test"], again["split"], again["step"], again["objects"]) == ("test", "test", 12, 1)
 
 
 @pytest.mark.parametrize("classes", [7, 60])
 def test_a_table_fits_80_columns(classes: int) -> None:
     config, scores, labels, weights = case(classes=classes)
-    lines = table.lines(scored(config, scores, labels, weights), config.loss)
-    assert max(map(len, lines)) <= 80
-    assert any("40 others" in line for line in lines) == (classes == 60)
+    found = scored(config, scores, labels, weights)
+    assert max(map(len, [table.title(found), *table.lines(found)])) <= 80
+
+
+def test_of_many_classes_the_worst_and_the_best_are_listed() -> None:
+    """And those that no record holds are neither."""
+    config, scores, labels, weights = case(classes=60)
+    labels = np.where(labels < 5, 30, labels)
+    found = scored(config, scores, labels, weights)
+    lines = table.lines(found)
+    start, end = (next(n for n, line in enumerate(lines) if word in line) for word in ("recall %", "often"))
+    listed = [line[:8].strip() for line in lines[start + 1 : end - 1]]
+    held = sorted((each for each in found.classes if each.records), key=lambda each: each.recall)
+    assert listed[10].startswith("...")
+    assert listed[:10] + listed[11:] == [each.name for each in [*held[:10], *held[-10:]]]
+    absent = 60 - len(held)
+    assert lines[start + 11] == f"... {len(held) - 20} between, {absent} without records; --json has all ..."
+
+
+def test_the_printed_confusions_are_the_counted_ones() -> None:
+    config, scores, labels, weights = case()
+    found = scored(config, scores, labels, weights)
+    lines = table.lines(found)
+    head = next(number for number, line in enumerate(lines) if line.startswith("confusion:"))
+    rows = [line.split()[3:] for line in lines[head + 2 : head + 2 + J]]  # behind number and name of two words
+    assert [[0 if cell == "." else int(cell) for cell in row] for row in rows] == [list(r) for r in found.confusion]
 
 
 def test_a_softmax_that_is_sure_is_in_the_last_bin() -> None:
@@ -179,3 +214,36 @@ def test_pictures_are_drawn(classes: int) -> None:
         picture = plots.pixels(figure)
         assert picture.shape[-1] == 3
         assert picture.std() > 10  # something is on it
+
+
+def test_each_row_of_confusions_is_a_line_of_the_json(tmp_path: Path) -> None:
+    config, scores, labels, weights = case(classes=300)
+    found = scored(config, scores, labels, weights)
+    output = Output(tmp_path, tmp_path / "score.json", None)
+    output.write_json([found])
+    text = (tmp_path / "score.json").read_text()
+    assert json.loads(text)["confusion"] == [list(row) for row in found.confusion]
+    assert sum(line.count(",") > 250 for line in text.splitlines()) == 300
+    output.write_json([found, replace(found, subject=replace(found.subject, test="affine"))])
+    assert list(json.loads((tmp_path / "score.json").read_text())["tests"]) == ["test", "affine"]
+
+
+def test_what_is_said_of_confidence_is_what_it_is() -> None:
+    for kind in ("margin", "spread", "cross_entropy", "nll"):
+        assert confidence_is(LossConfig(kind=kind))
+    assert "softmax(20 x score)" in confidence_is(LossConfig(kind="cross_entropy", scale=20.0))
+
+
+def test_two_classes_are_no_pairs_to_be_told_apart() -> None:
+    config = with_overrides(RunConfig(), {"model.classes": 2})
+    assert run.tests_of(config) == ("test", "affine")
+    with pytest.raises(ConfigError, match="--overlap: of two classes both are in every pair"):
+        run.config_for(config, "overlap")
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "name"),
+    [(None, None, ""), (None, "train", "-train"), ("/data/set 1/", None, "-set-1"), ("gs://b/x", "val", "-x-val")],
+)
+def test_another_set_has_another_name(data: str | None, split: str | None, name: str) -> None:
+    assert beside(data, split) == name

@@ -1,0 +1,84 @@
+"""The command ``capsnet evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trainer import config as configuration
+from trainer.parsing import EXIT_CODES, add, add_checkpoint
+
+EPILOG = """\
+examples:
+  capsnet evaluate runs/quick-20260101-120000
+  # affine maps and pairs too, as JSON and with plots
+  capsnet evaluate runs/... --all --json score.json --plots plots
+
+what is said:
+  accuracy     with its 95 % interval (Wilson 1927): how far other test records
+               would fall, with the same network
+  top 5        where there are more than five classes
+  calibration  expected calibration error over 15 equal bins of confidence, and
+               that depends on the loss: with cross_entropy it is the largest of
+               softmax(scale x score), with nll the largest score's share of
+               their sum, with margin and spread the length (or activation) of
+               the longest class capsule as it is, which is no probability
+  classes      recall and precision; of more than 20 the worst and the best 10
+  confusions   what is taken for what most often; the whole matrix for up to 10
+               classes here, for any number in --json and as a picture
+Everything goes into TensorBoard too, as the run RUN/evaluation/SET.
+
+--overlap tests on pairs a network that was trained on single things. Its canvas
+has the size of one image, so the two lie on each other without a shift. Scenes
+with a shift (data.overlap) are larger than the images by 2 data.overlap.shift:
+for these train with --data.overlap.enabled; such a run is always tested so.
+
+"""
+
+
+def add_evaluate(commands: Any) -> None:
+    parser = add(commands, "evaluate", _evaluate, "score a checkpoint of a run on its test split", EPILOG + EXIT_CODES)
+    option = parser.add_argument
+    option("run", type=Path, metavar="RUN", help="run directory")
+    add_checkpoint(parser)
+    option("--data", metavar="URI", help="another data set of the same classes and image size")
+    option("--split", help="another split than the run's test split")
+    bounds = configuration.STANDARD_AFFINE
+    option(
+        "--affine",
+        action="append_const",
+        dest="tests",
+        const="affine",
+        help=f"each image rotated by up to {bounds.rotation:g} degrees, sheared by {bounds.shear:g}, scaled by "
+        f"{1 - bounds.scale:g} to {1 + bounds.scale:g} along each axis, shifted by {bounds.shift:g} pixels",
+    )
+    option(
+        "--overlap",
+        action="append_const",
+        dest="tests",
+        const="overlap",
+        help="each image under one of another class: right where the two most active classes are both right",
+    )
+    option("--all", action="store_true", help="the test set as it is, affine, and overlap")
+    option("--json", type=Path, metavar="FILE", help="also write all of it there, as JSON")
+    option("--plots", type=Path, metavar="DIR", help="also draw calibration and confusion there, as PNG")
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    from trainer import rank
+
+    tests = [] if parsed.all else parsed.tests or ["test"]
+    return rank.guarded(
+        lambda lifeline, world: rank.evaluate(
+            parsed.run,
+            parsed.checkpoint,
+            parsed.data,
+            parsed.split,
+            tests,
+            parsed.json,
+            parsed.plots,
+            lifeline,
+            world,
+        )
+    )
