@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 RECIPE ?=
 RUN ?=
 OUTPUT ?=
+IMAGES ?=
 RANKS ?= 1
 ARGS ?=
 LOGDIR ?= runs
@@ -16,12 +17,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(ACCELERATOR)
 TESTING := $(VENV)/.testing
 HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
+NEWEST = $(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod clean
+.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +34,10 @@ train: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## train (RECIPE=,
 	@exec $(BIN)/capsnet launch --ranks $(RANKS) train $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
 
 evaluate: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## score the best checkpoint of RUN=DIR (default: the newest)
-	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))) $(ARGS)
+	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(NEWEST)) $(ARGS)
+
+predict: $(INSTALLED) ## what RUN=DIR (default: the newest) sees in IMAGES="files, folders, zips", as CSV
+	@exec $(BIN)/capsnet predict $(or $(RUN),$(NEWEST)) $(IMAGES) $(ARGS)
 
 compare: $(INSTALLED) ## train routing algorithms under one budget, tabulate (RECIPE=, ARGS=), or go on with OUTPUT=DIR
 	@exec $(BIN)/capsnet compare $(RECIPE) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)

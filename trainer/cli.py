@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_compare, cli_data, cli_evaluate, configs
+from trainer import cli_compare, cli_data, cli_evaluate, cli_predict, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
@@ -68,6 +68,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_train(commands, arguments)
     cli_evaluate.add_evaluate(commands)
+    cli_predict.add_predict(commands)
     _add_export(commands)
     _add_recipes(commands)
     cli_data.add_data(commands)

@@ -8,16 +8,15 @@ import os
 import shlex
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from trainer.data.prepare.request import KINDS
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedRun
 from trainer.parsing import EXIT_CODES, Help, add
+from trainer.progress import Tally
 
 SHOWN = 10
-PATIENT_SECONDS = 1.0
 
 IMAGENET = """\
 ImageNet, from nothing to training:
@@ -145,41 +144,6 @@ def _tell_of_retries() -> None:
     log.addHandler(logging.StreamHandler())
 
 
-class _Reporter:
-    """Progress with the time that is left, counted from what this call did."""
-
-    def __init__(self, unit: str, *, patient: bool = False) -> None:
-        """``patient``: says nothing of what is done in a moment."""
-        from trainer.progress import Progress
-
-        self._unit, self._progress, self._start = unit, Progress(0, 10.0, quiet=False), 0.0
-        self._first = 0
-        self._due = 0.0
-        self._patient = patient
-
-    def __call__(self, done: int, total: int) -> None:
-        from trainer.progress import clock, terminal_columns
-
-        now = time.monotonic()
-        if not self._start:
-            self._start, self._first = now, done
-            if self._patient:
-                self._due = now + PATIENT_SECONDS
-        if now < self._due and (self._patient or done < total):
-            return
-        self._due = now + (0.2 if terminal_columns() else 10.0)
-        rate = (done - self._first) / (now - self._start) if now > self._start else 0.0
-        eta = (total - done) / rate if rate else float("inf")
-        if total:
-            of_all = f"{done:,} of {total:,} {self._unit} ({done / total:.0%})"
-            self._progress.text(f"{of_all}  {rate:,.0f} {self._unit}/s  ETA {clock(eta)}")
-        else:
-            self._progress.text(f"{done:,} {self._unit}")
-
-    def end(self) -> None:
-        self._progress.end_line()
-
-
 def _prepare(parsed: argparse.Namespace) -> int:
     from trainer.data.index import folder_of
     from trainer.data.prepare import run
@@ -210,7 +174,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
         workers=parsed.workers,
         names=parsed.names,
     )
-    report, listing = _Reporter("images"), _Reporter("entries listed", patient=True)
+    report, listing = Tally("images"), Tally("entries listed", patient=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         done = run.prepare(request, report, listing)
@@ -239,7 +203,7 @@ def _foreign(parsed: argparse.Namespace, command: str) -> int:
 
     source = str(parsed.source)
     source = source.replace("gs:/", "gs://", 1) if source.startswith("gs:/") else source
-    report = _Reporter("bytes")
+    report = Tally("bytes")
     try:
         index = foreign.write_index(
             source,

@@ -72,6 +72,14 @@ class InterruptedRun(CapsnetError):
 
 def tell(message: str) -> None:
     """One line on stderr for a person, below a live line if there is one; silent where nobody reads any more."""
-    below = "\n" if sys.stdout.isatty() else ""
+    _say("\n" if sys.stdout.isatty() else "", message)
+
+
+def note(message: str) -> None:
+    """As ``tell``, where it is known that there is no live line."""
+    _say("", message)
+
+
+def _say(before: str, message: str) -> None:
     with contextlib.suppress(OSError):
-        print(f"{below}capsnet: {message}", file=sys.stderr, flush=True)
+        print(f"{before}capsnet: {message}", file=sys.stderr, flush=True)

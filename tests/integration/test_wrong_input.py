@@ -117,7 +117,8 @@ def test_a_file_in_place_of_the_run_directory(tmp_path: Path) -> None:
 
 
 def test_help_is_quick_because_tensorflow_is_not_imported(tmp_path: Path) -> None:
-    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["launch", "--help"], ["compare", "--help"], []):
+    commands = ("train", "evaluate", "predict", "export", "launch", "compare")
+    for arguments in (["--help"], *([command, "--help"] for command in commands), ["recipes"], []):
         done = capsnet(*arguments, cwd=tmp_path)
         assert done.returncode == 0
         assert not split(done)[1]

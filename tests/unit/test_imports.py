@@ -22,9 +22,9 @@ ORDER = [
     {"loop"},
     {"scoring", "export"},
     {"library", "bench", "rank"},
-    {"compare"},
+    {"compare", "predict"},
     {"parsing"},
-    {"cli_data", "cli_compare", "cli_evaluate"},
+    {"cli_data", "cli_compare", "cli_evaluate", "cli_predict"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -44,6 +44,7 @@ WITHOUT_TENSORFLOW = {
     "compare",
     "cli_compare",
     "cli_evaluate",
+    "cli_predict",
 }
 ONLY_IMPORTER = {
     "horovod": {"distributed"},

@@ -1,9 +1,10 @@
+import io
 import math
 
 import pytest
 
 from trainer.launch.wire import ENV_TERMINAL
-from trainer.progress import Progress, clock
+from trainer.progress import Progress, Tally, clock
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,30 @@ def test_plain_lines_elsewhere_and_nothing_from_other_ranks(
     show(quiet)
     quiet.text("evaluating")
     assert capsys.readouterr().out == ""
+
+
+def test_a_tally_tells_rate_and_eta_on_its_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(ENV_TERMINAL, raising=False)
+    times = iter([100.0, 104.0, 120.0])
+    monkeypatch.setattr("trainer.progress.time.monotonic", lambda: next(times))
+    stream = io.StringIO()
+    tally = Tally("images", patient=True, stream=stream)
+    for done in (10, 30, 90):
+        tally(done, 130)
+    first, second = stream.getvalue().splitlines()
+    assert first == "30 of 130 images (23%)  5 images/s  ETA 0:20"
+    assert second == "90 of 130 images (69%)  4 images/s  ETA 0:10"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_live_line_that_is_cleared_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(ENV_TERMINAL, "40")
+    progress = Progress(0, 5.0, quiet=False)
+    progress.clear()
+    progress.text("working")
+    progress.clear()
+    assert capsys.readouterr().out == f"\r{'working':<39}\r{'':39}\r"

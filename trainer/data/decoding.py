@@ -53,26 +53,35 @@ def fitted(encoded: tf.Tensor, draws_D: tf.Tensor, reading: Reading) -> tf.Tenso
     Raises:
         tf.errors.InvalidArgumentError: not an image, or not of a size that can be used.
     """
-    model, data = reading.config.model, reading.config.data
-    size, resize = reading.config.source_size, data.augment.resize
+    return _fitted(encoded, draws_D if reading.training else None, reading.config, reading.config.source_size)
+
+
+def fitted_for_test(encoded: tf.Tensor, config: RunConfig, size: int) -> tf.Tensor:
+    """As ``fitted`` of a test record, to another size than that of the data set's images."""
+    return _fitted(encoded, None, config, size)
+
+
+def _fitted(encoded: tf.Tensor, draws_D: tf.Tensor | None, config: RunConfig, size: int) -> tf.Tensor:
+    """At random, or without draws as tests see it."""
+    channels, resize = config.model.channels, config.data.augment.resize
 
     def whole() -> tf.Tensor:
-        image_HWC = tf.io.decode_png(encoded, channels=model.channels)  # takes JPEG as well
-        if reading.training:
+        image_HWC = tf.io.decode_png(encoded, channels=channels)  # takes JPEG as well
+        if draws_D is not None:
             return augment.random_fit(image_HWC, size, resize, draws_D)
         return augment.central_fit(image_HWC, size, resize)
 
-    if resize != "random_resized_crop" or not data.scaled_decoding:
+    if resize != "random_resized_crop" or not config.data.scaled_decoding:
         return whole()
 
     def part() -> tf.Tensor:
         sides = tf.io.extract_jpeg_shape(encoded)[:2]
-        window = augment.random_window(sides, draws_D) if reading.training else augment.central_window(sides)
-        return _decoded_part(encoded, window, size, model.channels)
+        window = augment.central_window(sides) if draws_D is None else augment.random_window(sides, draws_D)
+        return _decoded_part(encoded, window, size, channels)
 
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(JPEG_START)), JPEG_START)
     image_HWC = tf.cond(is_jpeg, part, whole)
-    image_HWC.set_shape([size, size, model.channels])
+    image_HWC.set_shape([size, size, channels])
     return image_HWC
 
 

@@ -20,18 +20,18 @@ CELL_PIXELS = 56  # smaller images are shown larger
 GAP, GREY = 4, 128
 
 
-def side_by_side(images_NHWC: Array, reconstructions_NHWC: Array) -> Picture:
+def side_by_side(images_NHWC: Array, reconstructions_NHWC: Array, cell: int = CELL_PIXELS) -> Picture:
     """Pairs of image and reconstruction, both in 0..1, as one uint8 picture [H, W, C], on grey, four pairs a row.
 
-    Of several reconstructions [N, objects, H, W, C] all stand beside the image. Small images are enlarged by a whole
-    factor; what is not a number is black.
+    Of several reconstructions [N, objects, H, W, C] all stand beside the image. Images smaller than ``cell`` pixels are
+    enlarged by a whole factor; what is not a number is black.
     """
     height, width = images_NHWC.shape[1:3]
     several = [reconstructions_NHWC] if reconstructions_NHWC.ndim == 4 else list(reconstructions_NHWC.swapaxes(0, 1))
     beside = [images_NHWC, *several]
     shown = max(1, min(len(images_NHWC), RECORDS, PIXELS // (len(beside) * height * width)))
     pairs_NHWC = np.concatenate([part[:shown] for part in beside], axis=2)
-    return _grid(pairs_NHWC, COLUMNS, max(1, CELL_PIXELS // height))
+    return _grid(pairs_NHWC, COLUMNS, max(1, cell // height))
 
 
 def varied(reconstructions_QSHWC: Array) -> Picture:
