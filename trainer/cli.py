@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
 from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, field_values
 from trainer.plan import Command
+from trainer.stopping import StopRequest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,12 +177,18 @@ def _train(parsed: argparse.Namespace) -> int:
 def _export(parsed: argparse.Namespace) -> int:
     from trainer.export.folder import export
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    stop = StopRequest()
+
+    def say(line: str) -> None:
+        stop.check()
+        print(line)
+
     try:
-        export(parsed.run, parsed.destination, parsed.checkpoint, parsed.format)
-    except KeyboardInterrupt:
-        raise InterruptedRun(f"{parsed.destination}: stopped, nothing was written") from None
+        export(parsed.run, parsed.destination, parsed.checkpoint, parsed.format, say, stop.check_last)
+    except (Exception, KeyboardInterrupt):
+        if stop.asked:  # whatever the interrupt became on its way through libraries
+            raise InterruptedRun(f"{parsed.destination}: stopped, nothing was written") from None
+        raise
     print(f"exported to {parsed.destination}")
     return EXIT_DONE
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
-    {"errors", "memory", "intervals"},
+    {"errors", "memory", "intervals", "stopping"},
     {"config"},
     {"storage", "launch", "hints"},
     {"distributed", "configs", "checkpoint", "progress", "metrics"},
@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = {
     "configs",
     "checkpoint",
     "rundir",
+    "stopping",
     "plan",
     "cli",
     "hints",

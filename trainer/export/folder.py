@@ -29,7 +29,12 @@ FORMATS = ("both", "keras", "saved_model")
 
 
 def export(
-    run: Path, destination: Path, which: str = "best", formats: str = "both", say: Callable[[str], None] = print
+    run: Path,
+    destination: Path,
+    which: str = "best",
+    formats: str = "both",
+    say: Callable[[str], None] = print,
+    before_it_appears: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes the network of a checkpoint for people without this package; see ``about.py`` for what they are told.
 
@@ -39,6 +44,7 @@ def export(
     Args:
         formats: one of FORMATS.
         say: takes lines for a person.
+        before_it_appears: called when all is written and checked; if it raises, nothing is left.
 
     Raises:
         ConfigError: the destination exists or cannot be written; ``keras`` is asked for and cannot be had.
@@ -61,6 +67,7 @@ def export(
         temporary.mkdir(parents=True)
         say(f"{run}: step {found.state.step}")
         _write(temporary, run, found, config, names, formats, say)
+        before_it_appears()
         os.rename(temporary, destination)
     except OSError as error:
         raise ConfigError(f"{destination}: cannot be written ({error.strerror or error})") from None

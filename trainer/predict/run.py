@@ -22,8 +22,7 @@ from trainer.export.folder import CLASSES, RUN
 from trainer.predict import sources
 from trainer.predict.rows import PLACES, Table
 from trainer.rundir import RunDirectory
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from trainer.stopping import STOP_SIGNALS, StopRequest
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,14 @@ def predict(request: Request) -> int:
         ConfigError, CheckpointError, DataError: before anything is computed, in one line.
         InterruptedRun: stopped on request, or the disk is full; the rows that were written are there.
     """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+    stop = StopRequest()
     try:
         config, found = _network_of(request)
         items, aside = sources.found(request.images)
         _check(request, config, found)
         if aside:
             note(f"left aside in folders and zips, as their names are not those of images: {aside:,}")
-        return _predict(request, config, found, items)
+        return _predict(request, config, found, items, stop)
     except KeyboardInterrupt:
         raise InterruptedRun("stopped before the first image") from None
 
@@ -90,7 +88,9 @@ def _check(request: Request, config: RunConfig, found: Checkpoint | None) -> Non
                 raise ConfigError(f"{option} {folder}: cannot be made ({error.strerror})") from None
 
 
-def _predict(request: Request, config: RunConfig, found: Checkpoint | None, items: list[Item]) -> int:
+def _predict(
+    request: Request, config: RunConfig, found: Checkpoint | None, items: list[Item], stop: StopRequest
+) -> int:
     from trainer.predict import networks
     from trainer.predict.session import Session
 
@@ -99,6 +99,7 @@ def _predict(request: Request, config: RunConfig, found: Checkpoint | None, item
     else:
         network = networks.of_run(config, found, reconstruct=request.reconstructions is not None)
     table = Table(network.classes, request.top, request.scores)
+    stop.check()
     with _opened(request.output) as stream:
         session = Session(network, table, items, stream, request.reconstructions)
         for number in STOP_SIGNALS:

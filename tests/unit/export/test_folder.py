@@ -172,6 +172,16 @@ def test_a_model_that_is_not_the_network_is_not_written(
     assert names(tmp_path) == set()
 
 
+def test_what_is_called_off_at_the_last_moment_is_not_there(run: Path, tmp_path: Path) -> None:
+    def call_off() -> None:
+        assert names(tmp_path / ".writing-model") == WHOLE | {"model.keras"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(run, tmp_path / "model", "best", "keras", lambda line: None, call_off)
+    assert names(tmp_path) == set()
+
+
 def test_refusals(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "file").touch()
