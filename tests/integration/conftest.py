@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 
 from tests.gcs import proxy as gcs_proxy
 from tests.gcs import server as gcs_server
+from tests.integration.harness import train
 
 
 @dataclass
@@ -39,6 +42,32 @@ class Bucket:
             if path.is_file():
                 self.put(f"{prefix}/{path.name}", path.read_bytes())
         return f"{self.uri}/{prefix}"
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on one rank that nobody interrupts, with the fields of ``harness.SMALL``; to be read, not changed."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    train(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_export(small_run: Path) -> tuple[Path, str]:
+    """(The export of ``small_run``, what was printed.)"""
+    folder = small_run.parent / "model"
+    command = [sys.executable, "-m", "trainer", "export", str(small_run), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="session")
+def small_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``small_run``, on scenes of two objects."""
+    folder = tmp_path_factory.mktemp("pairs") / "run"
+    train(folder, fields={"data.overlap.enabled": "true", "data.augment.shift": "0", "model.image_size": "36"})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -29,11 +29,9 @@ GRACE = 10.0  # seconds from a stop request to the exit, as promised
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+def whole(small_run: Path) -> list[float]:
     """The losses of a run that nobody interrupts."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    train(folder)
-    return losses(folder)
+    return losses(small_run)
 
 
 def assert_resumes(folder: Path, ranks: int, whole: list[float]) -> None:

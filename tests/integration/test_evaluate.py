@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,13 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from tests.integration.harness import records, train
+from tests.integration.harness import records
 from trainer import eventfiles
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluated") / "run"
-    train(folder)
-    return folder
+def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("evaluated") / "run"))
 
 
 def evaluate(run: Path, *arguments: str, ranks: int | None = None, code: int = 0) -> str:
@@ -95,12 +94,8 @@ def test_another_split_does_not_replace_the_score_of_the_tests(run: Path) -> Non
         assert f"step {step}" in value.metadata.summary_description
 
 
-def test_what_cannot_be_tested_is_refused(run: Path, tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs"
-    train(
-        pairs,
-        fields={"data.overlap.enabled": "true", "data.augment.shift": "0", "model.image_size": "36"},
-    )
+def test_what_cannot_be_tested_is_refused(small_pairs: Path, tmp_path: Path) -> None:
+    pairs = shutil.copytree(small_pairs, tmp_path / "pairs")
     for test in ("affine", "overlap"):
         assert f"--{test}: this run was trained on pairs" in evaluate(pairs, f"--{test}", code=2)
     assert "pairs, both found" in evaluate(pairs, "--all")

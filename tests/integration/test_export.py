@@ -18,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.harness import train
-
 SINGLE = 1e-6  # float32: the same sums in other orders, of scores below 1
 
 ALONE = """
@@ -74,17 +72,14 @@ np.testing.assert_allclose(keras.models.load_model("again.keras")(images), score
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "run"
-    train(folder)
-    return folder
+def run(small_run: Path) -> Path:
+    return small_run
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path) -> tuple[Path, str]:
+def exported(small_export: tuple[Path, str]) -> tuple[Path, str]:
     """(the folder, what was printed)"""
-    folder = run.parent / "model"
-    return folder, export(run, folder)
+    return small_export
 
 
 def export(run: Path, folder: Path, *options: str, code: int = 0) -> str:

@@ -24,17 +24,13 @@ SHOWN = 20
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("predicted") / "run"
-    train(folder)
-    return folder
+def run(small_run: Path) -> Path:
+    return small_run
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path) -> Path:
-    folder = run.parent / "exported"
-    subprocess.run([sys.executable, "-m", "trainer", "export", str(run), str(folder)], check=True, capture_output=True)
-    return folder
+def exported(small_export: tuple[Path, str]) -> Path:
+    return small_export[0]
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +116,12 @@ def test_each_image_beside_its_reconstruction(run: Path, photos: Path, images: n
     assert leftovers(tmp_path) == []
 
 
-def test_networks_of_scenes_see_two_things(tmp_path: Path, photos: Path) -> None:
-    pairs = tmp_path / "pairs"
-    train(pairs, fields={"data.overlap.enabled": "true", "data.augment.shift": "0", "model.image_size": "36"})
-    found, _ = predict(pairs, photos, "--reconstructions", tmp_path / "pictures")
+def test_networks_of_scenes_see_two_things(small_pairs: Path, tmp_path: Path, photos: Path) -> None:
+    found, _ = predict(small_pairs, photos, "--reconstructions", tmp_path / "pictures")
     assert all(row["label"] != row["second"] for row in found)
     with Image.open(next((tmp_path / "pictures").iterdir())) as picture:
         assert picture.width == 4 + 3 * 4 * 36 + 4  # the scene, and either of two capsules
-    assert "--top 1: give 2 to 10" in predict(pairs, photos, "--top", 1, code=2)[1]
+    assert "--top 1: give 2 to 10" in predict(small_pairs, photos, "--top", 1, code=2)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -32,14 +32,13 @@ def test_one_two_and_four_ranks_give_the_same_curve(tmp_path: Path, precision: s
     assert scores[2]["accuracy"] == pytest.approx(scores[0]["accuracy"], abs=1 / 2000)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
-    train(tmp_path / "whole")
+def test_a_run_goes_on_with_another_number_of_ranks(small_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     fault = {"phase": "input", "step": 25, "action": "kill"}
     code, _ = start(folder, ranks=2, fault=fault, fields={"checkpoint.every_steps": 10}).finish()
     assert code == 75
     train(folder, ranks=4, recipe="")
-    assert losses(folder) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert losses(folder) == pytest.approx(losses(small_run), rel=1e-5)
 
 
 def test_ranks_that_do_not_divide_the_lanes_are_refused(tmp_path: Path) -> None:

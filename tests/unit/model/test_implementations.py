@@ -5,6 +5,7 @@ Axes: B batch, I children, T transforms, J parents, P/Q child/parent pose size, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import typing
@@ -84,6 +85,13 @@ def run(
     return step()
 
 
+@functools.cache
+def stored(transforms: int, dtype: type, xla: bool, options: tuple[tuple[str, object], ...]):
+    """As ``run``; what implementations are compared with, computed once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return run(example(transforms, dtype), monkeypatch, "stored", xla=xla, **dict(options))
+
+
 def assert_same(found, expected, tolerance: float) -> None:
     for ours, theirs in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -113,9 +121,8 @@ CASES = [  # every cut with the plain rule, every rule with a ragged cut of each
 @pytest.mark.parametrize(("options", "transforms", "cut"), CASES, ids=str)
 @pytest.mark.parametrize("keep", typing.get_args(choice.Keep))
 def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: choice.Keep, monkeypatch) -> None:
-    arguments = example(transforms)
-    expected = run(arguments, monkeypatch, "stored", xla=False, **options)
-    assert_same(run(arguments, monkeypatch, "streamed", cut, keep=keep, xla=False, **options), expected, ROUNDING)
+    found = run(example(transforms), monkeypatch, "streamed", cut, keep=keep, xla=False, **options)
+    assert_same(found, stored(transforms, np.float64, False, tuple(options.items())), ROUNDING)
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS[1], OTHERS[1], OTHERS[5], OTHERS[7]], ids=str)
@@ -125,10 +132,10 @@ def test_streamed_under_xla_is_stored(
     options: dict, transforms: int, cut: tuple, keep: choice.Keep, monkeypatch
 ) -> None:
     for dtype, tolerance in ((np.float64, ROUNDING), (np.float32, SINGLE)):
-        arguments = example(transforms, dtype)
-        expected = run(arguments, monkeypatch, "stored", xla=False, **options)
-        assert_same(run(arguments, monkeypatch, "stored", xla=True, **options), expected, tolerance)
-        assert_same(run(arguments, monkeypatch, "streamed", cut, keep=keep, xla=True, **options), expected, tolerance)
+        expected, compiled = (stored(transforms, dtype, xla, tuple(options.items())) for xla in (False, True))
+        assert_same(compiled, expected, tolerance)
+        found = run(example(transforms, dtype), monkeypatch, "streamed", cut, keep=keep, xla=True, **options)
+        assert_same(found, expected, tolerance)
 
 
 @pytest.mark.parametrize(("transforms", "parts"), [(I, (8, 4)), (I, (5, 5, 2)), (3, (2, 1))], ids=str)
