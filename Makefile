@@ -9,6 +9,7 @@ RANKS ?= 1
 ARGS ?=
 LOGDIR ?= runs
 PORT ?= 6006
+WORKERS ?= 2
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 VENV := .venv
@@ -18,6 +19,8 @@ INSTALLED := $(VENV)/.installed-$(ACCELERATOR)
 TESTING := $(VENV)/.testing
 HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
 NEWEST = $(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))
+# Many of the tests wait for one process that starts; more workers than cores would make others miss deadlines.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 export CAPSNET_FRONT := make
@@ -51,11 +54,11 @@ tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 recipes: $(INSTALLED) ## what there is to train
 	@$(BIN)/capsnet recipes
 
-test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint (WORKERS=, ARGS=)
+	@$(PYTEST) $(ARGS)
 
-test-unit: $(TESTING) ## the tests of seconds
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
+	@$(PYTEST) tests/unit $(ARGS)
 
 lint: $(TESTING) ## lint, format and types
 	@$(BIN)/ruff check .

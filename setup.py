@@ -44,6 +44,7 @@ setup(
             "mypy==2.4.1",
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",  # a hanging rank must fail a test, not stop the suite
+            "pytest-xdist==3.8.0",  # two workers: most of the suite is waiting for one process that starts
             "ruff==0.17.6",
         ],
     },

@@ -44,6 +44,14 @@ class Bucket:
         return f"{self.uri}/{prefix}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before workers read the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share runs and stay together, unless the file says otherwise."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on one rank that nobody interrupts, with the fields of ``harness.SMALL``; to be read, not changed."""

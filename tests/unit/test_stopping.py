@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -19,14 +18,7 @@ from trainer.errors import EXIT_INTERRUPTED
 from trainer.export import keras_model
 from trainer.stopping import STOP_SIGNALS, StopRequest
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    handlers, hook = {number: signal.getsignal(number) for number in STOP_SIGNALS}, sys.unraisablehook
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    sys.unraisablehook = hook
+pytestmark = pytest.mark.usefixtures("signals_restored")
 
 
 def interrupt() -> None:

@@ -7,6 +7,8 @@ import pytest
 from trainer.launch.supervisor import Rank, Verdict, final_code, launch, suspects
 from trainer.launch.wire import LineBuffer, Mark, encode
 
+pytestmark = pytest.mark.usefixtures("signals_restored")
+
 
 def rank(number: int, phase: str, step: int, waits: bool = False) -> Rank:
     return Rank(number, "host", 1, None, 0.0, 0.0, Mark(phase, step, waits))
