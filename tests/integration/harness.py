@@ -32,6 +32,7 @@ SMALL = {
     "watchdog.hang_seconds": "6",
 }
 STEPS = 39  # of half an epoch of 78
+PATIENCE = 240.0  # seconds for what has no bound of its own, on a busy machine
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Run:
     process: subprocess.Popen[str]
     began: float
 
-    def finish(self, within: float = 120.0) -> tuple[int, str]:
+    def finish(self, within: float = PATIENCE) -> tuple[int, str]:
         """Exit code, and everything it printed."""
         try:
             output, _ = self.process.communicate(timeout=within)
@@ -63,7 +64,7 @@ class Run:
         ranks = [child for child in children if child.cmdline()[1:3] == ["-m", "trainer"]]
         return [child.pid for child in sorted(ranks, key=lambda child: child.create_time())]
 
-    def wait_for(self, condition: Any, within: float = 60.0) -> None:
+    def wait_for(self, condition: Any, within: float = PATIENCE) -> None:
         deadline = time.monotonic() + within
         while not condition():
             assert self.process.poll() is None, f"ended early:\n{self.process.communicate()[0]}"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.integration.harness import SMALL, STEPS, last_step, leftovers, records
+from tests.integration.harness import PATIENCE, SMALL, STEPS, last_step, leftovers, records
 
 FIELDS = {name: value for name, value in SMALL.items() if not name.startswith("watchdog")}
 ARMS = "dynamic,uniform,wild:optimizer.learning_rate=1e30"
@@ -36,7 +36,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], within: float = 300.0) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], within: float = PATIENCE) -> tuple[int, str]:
     try:
         said, _ = process.communicate(timeout=within)
     except subprocess.TimeoutExpired:
@@ -51,7 +51,7 @@ def compare(command: list[str]) -> tuple[int, str]:
     return finish(start(command))
 
 
-def wait_for(process: subprocess.Popen[str], condition: Any, within: float = 120.0) -> None:
+def wait_for(process: subprocess.Popen[str], condition: Any, within: float = PATIENCE) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -128,7 +128,7 @@ def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path, number: signal.Sig
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, number)
     code, said = finish(process)
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert not alive, "runs go on without their comparison"
     stopped_at = last_step(second)
     assert 8 <= stopped_at < STEPS, "the run was not stopped"

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.integration.harness import PATIENCE
+
 SINGLE = 1e-6  # float32: the same sums in other orders, of scores below 1
 
 ALONE = """
@@ -176,13 +178,13 @@ def test_what_is_printed(exported: tuple[Path, str], run: Path) -> None:
 def test_a_stop_leaves_nothing(number: signal.Signals, run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trainer", "export", str(run), str(tmp_path / "model")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / ".writing-model/model.keras").exists():  # in the midst of it
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, errors
     assert errors == f"capsnet: {tmp_path / 'model'}: stopped, nothing was written\n"
     assert list(tmp_path.iterdir()) == []

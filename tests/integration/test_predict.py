@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.integration.harness import leftovers, train
+from tests.integration.harness import PATIENCE, leftovers, train
 
 WORDS = [sys.executable, "-m", "trainer", "predict"]
 EXACT = 1e-6  # float32 scores of another batch and another graph
@@ -131,13 +131,13 @@ def test_what_was_done_is_there_after_a_stop(run: Path, tmp_path: Path, number: 
     output, part = tmp_path / "seen.csv", tmp_path / "seen.csv.part"
     words = [*WORDS, str(run), *[str(large)] * 3000, "--output", str(output)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not part.exists() or part.read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, number)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 75
     done = len(list(csv.DictReader(part.open())))
     assert 0 < done < 3000

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.integration.conftest import Bucket
+from tests.integration.harness import PATIENCE
 from tests.unit.data.prepare import sources
 from trainer import storage
 from trainer.data.index import load_index
@@ -30,7 +31,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def prepare(*arguments: object, code: int = 0) -> str:
-    ended = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == code, ended.stderr
     return ended.stdout if code == 0 else ended.stderr
 
@@ -176,7 +177,7 @@ def test_ctrl_c_leaves_no_process_and_can_go_on(source: Path, whole: Path, tmp_p
     while not (tmp_path / "out" / "_prepare" / "plan.json").exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == EXIT_INTERRUPTED
+    assert process.wait(PATIENCE) == EXIT_INTERRUPTED
     while _runs(process.pid):  # pytest's timeout ends it
         time.sleep(0.1)
     prepare(source, tmp_path / "out")

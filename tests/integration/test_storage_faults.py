@@ -68,7 +68,7 @@ def test_credentials_that_were_asked_for_are_not_done_without(tmp_path: Path) ->
     environment = {key: value for key, value in os.environ.items() if key != "STORAGE_EMULATOR_HOST"}
     environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(tmp_path / "none.json")
     program = "from trainer import storage\nstorage.listing('gs://b/a')"
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert "StorageRefused: GOOGLE_APPLICATION_CREDENTIALS=" in ended.stderr
 
 
