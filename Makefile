@@ -20,7 +20,7 @@ TESTING := $(VENV)/.testing
 HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
 NEWEST = $(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))
 # Many of the tests wait for one process that starts; more workers than cores would make others miss deadlines.
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 export CAPSNET_FRONT := make

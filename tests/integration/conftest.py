@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -44,12 +45,16 @@ class Bucket:
         return f"{self.uri}/{prefix}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before workers read the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share runs and stay together, unless the file says otherwise."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.fixture
+def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the tests that use this only one runs at a time, however many workers pytest has.
+
+    For what is promised in seconds, and for four ranks on two cores.
+    """
+    shared = tmp_path_factory.getbasetemp().parent  # of all workers
+    with (shared / "in-turn.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

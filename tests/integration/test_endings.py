@@ -24,7 +24,7 @@ from tests.integration.harness import (
     train,
 )
 
-pytestmark = pytest.mark.xdist_group("ranks")  # what is promised in seconds is promised to one run at a time
+pytestmark = pytest.mark.usefixtures("in_turn")
 RANKS = [1, 2, 4]
 GRACE = 10.0  # seconds from a stop request to the exit, as promised
 

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.harness import losses, records, start, train
 from trainer import checkpoint
 
-pytestmark = pytest.mark.xdist_group("ranks")  # four at a time are enough for two cores
+pytestmark = pytest.mark.usefixtures("in_turn")
 FIFTY_STEPS = {"train.epochs": str(50 / 78), "train.accumulate": "2", "optimizer.clip_norm": "1"}
 # the reduction adds in another order: rounding, grown over 50 updates
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}

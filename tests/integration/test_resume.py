@@ -127,6 +127,7 @@ def test_a_changed_meaning_is_refused_unless_told_otherwise(tmp_path: Path) -> N
     assert json.loads((folder / "config.json").read_text())["optimizer"]["learning_rate"] == 0.01
 
 
+@pytest.mark.usefixtures("in_turn")
 def test_a_budget_stops_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run = start(folder, fields={"train.epochs": "1000", "train.budget_seconds": "8"})
