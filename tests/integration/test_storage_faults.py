@@ -11,12 +11,11 @@ import pytest
 
 from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
+from tests.integration.test_storage import QUICK
 from trainer import storage
-from trainer.config import StorageConfig
 from trainer.errors import StorageError
 from trainer.storage.cloud import RESUMABLE_BYTES
 
-QUICK = StorageConfig(deadline_seconds=5, first_wait_seconds=0.01, longest_wait_seconds=0.05, stall_seconds=0.5)
 DATA = os.urandom(3_000_001)
 
 
