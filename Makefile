@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed-$(ACCELERATOR)
 TESTING := $(VENV)/.testing
 HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
 NEWEST = $(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))
-# Many of the tests wait for one process that starts; more workers than cores would make others miss deadlines.
+# Workers take whole files, whose tests share runs; more of them than cores would only be in each other's way.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
