@@ -169,7 +169,7 @@ def test_weights_of_another_run_with_a_new_head(tmp_path: Path, whole: Path) -> 
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-9)  # two updates at a rate of 1e-12
 
     first = start(tmp_path / "early", *common, fields={**fields, "train.epochs": "10"})
-    first.wait_for(lambda: checkpoints(first.folder))
+    first.wait_for((first.folder / "config.json").exists)  # which makes it a run, and comes after the first checkpoint
     first.signal(signal.SIGKILL)
     first.finish()
     train(first.folder, recipe="", fields=fields)
