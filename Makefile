@@ -10,6 +10,7 @@ ARGS ?=
 LOGDIR ?= runs
 PORT ?= 6006
 WORKERS ?= 2
+IMAGE ?= capsnet:latest
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 VENV := .venv
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod clean
+.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +83,16 @@ bench-parts: $(TESTING) ## where a recipe's step spends time and memory: stem, p
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)
 	@REBUILD=1 $(MAKE) --no-print-directory $(HOROVOD)
+
+image: ## build the container image (IMAGE=, ACCELERATOR=cpu or gpu)
+	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) .
+
+lock: $(TESTING) ## write docker/requirements-*.txt anew, after a change of setup.py
+	@for accelerator in cpu gpu; do \
+		$(BIN)/uv pip compile --quiet --native-tls --no-header --no-annotate --generate-hashes --python-version 3.11 \
+			--python-platform x86_64-manylinux_2_36 --extra $$accelerator --extra ranks \
+			--output-file docker/requirements-$$accelerator.txt setup.py || exit 1; \
+	done
 
 clean: ## remove the environment and caches; runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

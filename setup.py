@@ -1,9 +1,15 @@
 """Package metadata and dependencies. Exact pins, each with its reason; tool settings stand in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # The newest TensorFlow that unmodified Horovod 0.28.1 builds against: 2.19 dropped headers that it includes.
 TENSORFLOW = "2.18.1"
+
+# 'capsnet submit' takes them from beside the package, be it a checkout or an installed wheel.
+MANIFESTS = [path for path in Path("k8s").rglob("*") if path.is_file()]
+FOLDERS = sorted({path.parent for path in MANIFESTS})
 
 setup(
     name="capsnet",
@@ -12,10 +18,14 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["trainer", "trainer.*"]),
     package_data={"trainer.data": ["embedded/*"]},
+    data_files=[
+        (f"share/capsnet/{folder}", [str(path) for path in MANIFESTS if path.parent == folder]) for folder in FOLDERS
+    ],
     install_requires=[
         "google-cloud-storage==3.17.1",  # credentials, listing, metadata and uploads of Cloud Storage
         "google-crc32c==1.9.0",  # checksums of shards and checkpoints, in C, as Cloud Storage computes them
         "keras==3.15.1",  # layers, optimizers; pinned as the names of its variables are in checkpoints
+        "kubernetes==37.0.2",  # submit, status, logs, delete; the launcher makes way for evicted workers
         "matplotlib==3.11.2",  # pictures of compare and evaluate; takes NumPy 2.0
         "numpy==2.0.2",  # the newest that TensorFlow 2.18 takes
         "pillow==13.0.0",  # images as people have them, for the library and the data tools
@@ -46,6 +56,7 @@ setup(
             "pytest-timeout==2.4.0",  # a hanging rank must fail a test, not stop the suite
             "pytest-xdist==3.8.0",  # two workers: most of the suite is waiting for one process that starts
             "ruff==0.17.6",
+            "uv==0.13.9",  # writes the locks of the images (make lock): with hashes, for another platform than this
         ],
     },
     entry_points={"console_scripts": ["capsnet = trainer.__main__:main"]},

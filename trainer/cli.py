@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_compare, cli_data, cli_evaluate, cli_predict, configs
+from trainer import cli_compare, cli_data, cli_evaluate, cli_job, cli_predict, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
@@ -74,6 +74,8 @@ def _parser(arguments: Sequence[str]) -> Parser:
     cli_data.add_data(commands)
     cli_compare.add_compare(commands, arguments)
     _add_launch(commands)
+    cli_job.add_job(commands)
+    cli_job.add_worker(commands)
     return parser
 
 

@@ -11,9 +11,12 @@ ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
     {"errors", "memory", "intervals", "stopping"},
     {"config"},
-    {"storage", "launch", "hints"},
+    {"storage", "hints"},
+    {"launch"},
     {"distributed", "configs", "checkpoint", "progress", "metrics"},
     {"rundir", "runtime"},
+    {"output"},
+    {"cluster"},
     {"data", "model"},
     {"losses", "optimizer", "eventfiles"},
     {"weights"},
@@ -24,7 +27,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare", "predict"},
     {"parsing"},
-    {"cli_data", "cli_compare", "cli_evaluate", "cli_predict"},
+    {"cli_data", "cli_compare", "cli_evaluate", "cli_job", "cli_predict"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -33,6 +36,8 @@ WITHOUT_TENSORFLOW = {
     "config",
     "storage",
     "launch",
+    "output",
+    "cluster",
     "configs",
     "checkpoint",
     "rundir",
@@ -45,6 +50,7 @@ WITHOUT_TENSORFLOW = {
     "compare",
     "cli_compare",
     "cli_evaluate",
+    "cli_job",
     "cli_predict",
 }
 ONLY_IMPORTER = {
@@ -53,6 +59,7 @@ ONLY_IMPORTER = {
     "google.cloud": {"storage"},
     "google.auth": {"storage"},
     "requests": {"storage"},
+    "kubernetes": {"cluster"},
     "matplotlib": {"compare", "scoring"},
 }
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from trainer.config import WatchdogConfig
 from trainer.errors import EXIT_INTERRUPTED, InterruptedRun, tell
-from trainer.launch import wire
+from trainer.launch import memory_kills, wire
 from trainer.launch.wire import Mark
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -62,7 +62,15 @@ class Lifeline:
                 raise InterruptedRun(f"rank {self.rank}: no supervisor at {address} ({error}); was it ended?") from None
             token = os.environ.get(wire.ENV_TOKEN, "")
             self._send(
-                wire.encode("hello", token=token, rank=self.rank, host=socket.gethostname(), pid=os.getpid()),
+                wire.encode(
+                    "hello",
+                    token=token,
+                    rank=self.rank,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    memory_kills=memory_kills.count(),
+                    memory_limit=memory_kills.limit(),
+                ),
             )
         threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
         return self
@@ -109,7 +117,7 @@ class Lifeline:
             if self._said_verdict:
                 return
             self._said_verdict = True
-        self._send(wire.encode("verdict", code=code, message=message))
+        self._send(wire.encode("verdict", code=code, message=message, asked=self._stop.is_set()))
 
     def leave_now(self, message: str) -> NoReturn:
         """Ends the process from any thread without waiting for a graph call; files are whole, as writes are atomic."""

@@ -16,15 +16,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from trainer.config import WatchdogConfig
 from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, EXIT_WRONG, tell
-from trainer.launch import mpi, wire
+from trainer.launch import memory_kills, mpi, wire
 from trainer.launch.wire import Mark
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,6 +45,8 @@ class Rank:
     heard_at: float
     marked_at: float
     mark: Mark = wire.AT_START
+    memory_kills: int = 0
+    memory_limit: int | None = None
     buffer: wire.LineBuffer = field(default_factory=wire.LineBuffer)
 
     def __str__(self) -> str:
@@ -55,9 +58,30 @@ class Rank:
 
 @dataclass(frozen=True)
 class Verdict:
+    """``asked``: this rank was asked to stop."""
+
     rank: int
     code: int
     message: str
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How all ranks together ended.
+
+    ``stopped``: this process or a rank was asked to stop, or machines were taken away; ``step``: the furthest heard of.
+    """
+
+    code: int
+    cause: str = ""
+    stopped: bool = False
+    step: int = -1
+
+
+def killed_here(rank: Rank) -> str:
+    """Why a rank of this machine was killed, if the kernel counted it."""
+    return memory_kills.sentence(rank.memory_limit) if memory_kills.count() > rank.memory_kills else ""
 
 
 @dataclass(frozen=True)
@@ -103,11 +127,22 @@ def final_code(verdicts: list[Verdict], ranks: int, stopping: bool, ended_by_us:
 
 
 class Supervisor:
-    """One run of ``ranks`` ranks of ``program``. Use :func:`launch`."""
+    """One run of ``ranks`` ranks of ``program``; see :func:`launch` and :func:`supervise`."""
 
-    def __init__(self, ranks: int, program: list[str]) -> None:
+    def __init__(
+        self,
+        ranks: int,
+        program: list[str],
+        hostfile: Path | None,
+        why_killed: Callable[[Rank], str],
+        requests: list[int],
+    ) -> None:
         self.size = ranks
         self.program = program
+        self.hostfile = hostfile
+        self.why_killed = why_killed
+        self.requests = requests
+        self.seen = 0
         self.ranks: dict[int, Rank] = {}
         self.verdicts: list[Verdict] = []
         self.limits = Limits()
@@ -120,20 +155,21 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.started_at = time.monotonic()
 
-    def run(self) -> int:
+    def run(self) -> Ending:
         wake, signalled = socket.socketpair()
         for end in (wake, signalled):
             end.setblocking(False)
         signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
-            signal.signal(number, _leave_to_loop)
-        with socket.create_server(("127.0.0.1", 0), backlog=max(16, self.size)) as server:
+        for number in STOP_SIGNALS:  # the wake-up pipe tells the loop to look
+            signal.signal(number, lambda number, _frame: self.requests.append(number))
+        here = socket.gethostbyname(socket.gethostname()) if self.hostfile else "127.0.0.1"
+        with socket.create_server((here, 0), backlog=max(16, self.size)) as server:
             server.setblocking(False)
             self.selector.register(server, selectors.EVENT_READ, "server")
             self.selector.register(wake, selectors.EVENT_READ, "signal")
-            host, port = server.getsockname()[:2]
-            self.child = self._start(f"{host}:{port}")
+            self.child = self._start(f"{here}:{server.getsockname()[1]}")
             try:
+                self._on_requests()
                 while self.child.poll() is None:
                     self._turn(server, wake)
                 self._drain(server)
@@ -151,9 +187,10 @@ class Supervisor:
             wire.ENV_TERMINAL: str(size.columns) if sys.stdout.isatty() else "0",
         }
         command = self.program
-        if self.size > 1 or os.environ.get(wire.ENV_HOROVOD):
+        if self.size > 1 or self.hostfile or os.environ.get(wire.ENV_HOROVOD):
             mpi.check_installed()
-            command, environment = mpi.command(self.size, self.program), mpi.environment(environment)
+            environment = mpi.environment(environment)
+            command = mpi.command(self.size, self.program, self.hostfile, environment)
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _turn(self, server: socket.socket, wake: socket.socket) -> None:
@@ -161,8 +198,8 @@ class Supervisor:
             if key.data == "server":
                 self._accept(server)
             elif key.data == "signal":
-                for number in wake.recv(64):
-                    self._on_signal(number)
+                wake.recv(64)
+                self._on_requests()
             else:
                 self._receive(key.data)
         self._watch()
@@ -206,6 +243,7 @@ class Supervisor:
         match message["kind"]:
             case "hello":
                 rank.number, rank.host, rank.pid = message["rank"], message["host"], message["pid"]
+                rank.memory_kills, rank.memory_limit = message["memory_kills"], message["memory_limit"]
                 if rank.number in self.ranks:
                     self._end(f"two processes say that they are rank {rank.number}: the ranks did not find each other")
                 self.ranks[rank.number] = rank
@@ -223,7 +261,7 @@ class Supervisor:
             case "limits":
                 self.limits = Limits(message["silence"], message["hang"], message["start"])
             case "verdict":
-                self.verdicts.append(Verdict(rank.number, message["code"], message["message"]))
+                self.verdicts.append(Verdict(rank.number, message["code"], message["message"], message["asked"]))
                 if message["code"] != EXIT_DONE:
                     self.kill_at = min(self.kill_at, time.monotonic() + LEAVE_SECONDS)
 
@@ -233,11 +271,15 @@ class Supervisor:
         rank.link.close()
         rank.link = None
         if rank.number >= 0 and all(verdict.rank != rank.number for verdict in self.verdicts):
-            self._end(f"{rank} ended without a word at {rank.where()}; killed, or out of memory?", LEAVE_SECONDS)
+            why = self.why_killed(rank) or "killed, or out of memory?"
+            self._end(f"{rank} ended without a word at {rank.where()}; {why}", LEAVE_SECONDS)
 
-    def _on_signal(self, number: int) -> None:
-        if number not in STOP_SIGNALS:
-            return
+    def _on_requests(self) -> None:
+        while self.seen < len(self.requests):
+            self.seen += 1
+            self._on_request(self.requests[self.seen - 1])
+
+    def _on_request(self, number: int) -> None:
         self.interrupts += number == signal.SIGINT
         if self.interrupts >= 2:
             self._end("stopped at once; the last checkpoint is whole")
@@ -307,20 +349,17 @@ class Supervisor:
                 elif isinstance(key.data, Rank):
                     self._receive(key.data)
 
-    def _conclude(self) -> int:
+    def _conclude(self) -> Ending:
         ended_by_us = self.ending
+        step = max((rank.mark.step for rank in self.ranks.values()), default=-1)
         if not self.ranks and self.child.returncode == EXIT_WRONG:
-            return EXIT_WRONG  # it has said why
+            return Ending(EXIT_WRONG)  # it has said why
         if not self.ranks and not ended_by_us:
             ended_by_us = f"no rank started: {os.path.basename(self.child.args[0])} ended with {self.child.returncode}"  # type: ignore[index,arg-type]
         code, cause = final_code(self.verdicts, self.size, self.stopping, ended_by_us)
         if cause and code != EXIT_UNEXPECTED:
             tell(cause)
-        return code
-
-
-def _leave_to_loop(_number: int, _frame: FrameType | None) -> None:
-    """The loop reads signals from the wake-up pipe."""
+        return Ending(code, cause, self.stopping or any(verdict.asked for verdict in self.verdicts), step)
 
 
 def _send(rank: Rank, message: bytes) -> None:
@@ -339,10 +378,26 @@ def _kill(pid: int) -> None:
         return
 
 
-def launch(ranks: int, program: list[str]) -> int:
-    """Runs ``program`` (a command that opens a Lifeline) on so many ranks of this machine and returns the exit code.
+def supervise(
+    ranks: int,
+    program: list[str],
+    hostfile: Path | None = None,
+    why_killed: Callable[[Rank], str] = killed_here,
+    requests: list[int] | None = None,
+) -> Ending:
+    """Runs ``program`` (a command that opens a Lifeline) on so many ranks, and says how they ended.
+
+    Args:
+        hostfile: the machines that the ranks run on; without it, this one.
+        why_killed: what is known of a rank that left without a word; "" for nothing.
+        requests: signals that asked for a stop; those that are there already count, new ones are added.
 
     Raises:
         ConfigError: Horovod or mpirun is missing or does not fit.
     """
-    return Supervisor(ranks, program).run()
+    return Supervisor(ranks, program, hostfile, why_killed, [] if requests is None else requests).run()
+
+
+def launch(ranks: int, program: list[str]) -> int:
+    """The same on this machine; returns the exit code."""
+    return supervise(ranks, program).code

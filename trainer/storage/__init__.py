@@ -38,6 +38,8 @@ __all__ = [
     "make_folder",
     "read_bytes",
     "read_range",
+    "stat",
+    "swap",
     "sync_folder",
 ]
 
@@ -103,7 +105,7 @@ def chunks(
 def atomic_write(location: Location, data: bytes, policy: StorageConfig = POLICY) -> None:
     """Makes ``location`` hold ``data``, or leaves what was there; a local folder must exist."""
     if is_cloud(location):
-        cloud.write(str(location), data, policy, replace=True)
+        cloud.write(str(location), data, policy)
     else:
         local.atomic_write(location, data)
 
@@ -115,9 +117,23 @@ def create(location: Location, data: bytes | Path, policy: StorageConfig = POLIC
         FileExistsError, ObjectChanged: there is something already (local, Cloud Storage).
     """
     if is_cloud(location):
-        cloud.write(str(location), data, policy, replace=False)
+        cloud.write(str(location), data, policy, generation=0)
     else:
         local.create(Path(location), data.read_bytes() if isinstance(data, Path) else data)
+
+
+def stat(location: str, policy: StorageConfig = POLICY) -> Entry | None:
+    """Of an object in Cloud Storage; None where there is none."""
+    return cloud.stat(location, policy)
+
+
+def swap(location: str, data: bytes, generation: int, policy: StorageConfig = POLICY) -> Entry:
+    """Replaces one generation of an object in Cloud Storage, 0 for none yet, and no other.
+
+    Raises:
+        ObjectChanged: another one is there.
+    """
+    return cloud.write(location, data, policy, generation=generation)
 
 
 def delete(location: Location, policy: StorageConfig = POLICY) -> None:

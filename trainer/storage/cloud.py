@@ -134,32 +134,36 @@ def read(location: str, entry: Entry, offset: int, length: int, policy: StorageC
     return persistently(policy, location, lambda: b"".join(chunks(location, entry, offset, length, policy)))
 
 
-def write(location: str, data: bytes | Path, policy: StorageConfig, *, replace: bool) -> None:
+def write(location: str, data: bytes | Path, policy: StorageConfig, *, generation: int | None = None) -> Entry:
     """Makes an object hold ``data``, whole or not at all, and compares what the server says it has.
 
+    Args:
+        generation: of the object that it replaces, 0 for none; None for the one that is there now, if any.
+
     Raises:
-        ObjectChanged: there is one already and it is not to be replaced, or another writer was faster.
+        ObjectChanged: another object is there, or another writer was faster.
         StorageError, StorageRefused; OSError where a file cannot be read.
     """
     size, checksum = _measured(data)
-    before = stat(location, policy) if replace else None
-    generation = before.generation if before is not None else 0
+    if generation is None:
+        before = stat(location, policy)
+        generation = before.generation if before is not None else 0
 
-    def attempt() -> None:
+    def attempt() -> Entry:
         now = stat(location, policy)
         if now is not None and now.generation != generation:
             if (now.bytes, now.crc32c) == (size, checksum):
-                return  # an earlier attempt that seemed to have failed
+                return now  # an earlier attempt that seemed to have failed
             raise ObjectChanged(f"{location}: written by somebody else; name another place or remove it first")
         expected = now.generation if now is not None else 0  # a damaged attempt was deleted, with what it replaced
-        translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
+        return translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
 
-    persistently(policy, location, attempt)
+    return persistently(policy, location, attempt)
 
 
 def _upload(
     location: str, data: bytes | Path, size: int, checksum: int, generation: int, policy: StorageConfig
-) -> None:
+) -> Entry:
     bucket, name = split(location)
     resumable = size > RESUMABLE_BYTES
     blob = connected().client.bucket(bucket).blob(name, chunk_size=RESUMABLE_BYTES if resumable else None)
@@ -177,6 +181,7 @@ def _upload(
     if _entry(blob)[:2] != (size, checksum):  # as the answer says; another writer's object is not touched
         blob.delete(timeout=_timeout(policy), retry=None, if_generation_match=blob.generation)
         raise PassingError("what the server stored does not have the checksum of what was sent")
+    return _entry(blob)
 
 
 def delete(location: str, policy: StorageConfig) -> None:
