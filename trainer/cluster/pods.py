@@ -48,7 +48,7 @@ def waiting_for(pod: Any) -> str:
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"{condition.reason}: {condition.message or ''}".rstrip(": ")
-    return str(pod.status.phase)
+    return f"{pod.status.phase}, its sshd does not answer" if pod.status.phase == "Running" else str(pod.status.phase)
 
 
 def identities(names: Iterable[str]) -> dict[str, str]:
