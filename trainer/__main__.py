@@ -1,11 +1,16 @@
 """The entry of ``capsnet`` and ``python -m trainer``."""
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
 
 from trainer.errors import EXIT_INTERRUPTED
+
+COLLECTION = (100_000, 50, 100)
+"""Of cyclic garbage: TensorFlow makes a million objects that stay, which Python would otherwise visit again and
+again."""
 
 
 def _nothing_begun(_number: int, _frame: FrameType | None) -> None:
@@ -16,6 +21,7 @@ def main() -> int:
     """Runs one command. A stop request during the imports ends the process as promised."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _nothing_begun)
+    gc.set_threshold(*COLLECTION)
     from trainer.cli import main as run
 
     code = run()

@@ -34,7 +34,7 @@ class Score:
 def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
     """A function of a batch that gives weighted sums, see ``columns``. No collective inside."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
         return columns(config, forward(config, network, image, label, *sources), image, label, weight, *sources)
 

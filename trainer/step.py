@@ -140,7 +140,7 @@ def make_step(
     columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
-    @tf.function(jit_compile=config.train.xla)
+    @tf.function(jit_compile=config.train.xla, autograph=False)
     def forward_backward(
         image: tf.Tensor, label: tf.Tensor, sources: tf.Tensor | None = None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -176,7 +176,7 @@ def make_step(
         *gradients, row = [total / tf.cast(parts, total.dtype) for total in sums]
         return gradients, row
 
-    @tf.function
+    @tf.function(autograph=False)
     def train(
         image: tf.Tensor, label: tf.Tensor, whole: tf.Tensor, stop: tf.Tensor, *sources: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:

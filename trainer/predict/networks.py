@@ -57,7 +57,7 @@ def of_run(config: RunConfig, found: Checkpoint, *, reconstruct: bool) -> Networ
     runtime.set_up(config, distributed.placed())
     net = network_of(config, found)
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(images_BHWC: tf.Tensor) -> tuple[tf.Tensor, ...]:
         outputs = net(augment.to_unit(images_BHWC), objects=config.objects)
         return outputs.class_scores_BJ, *([outputs.reconstruction_BHWC] if reconstruct else [])

@@ -70,7 +70,7 @@ CountBatch = Callable[[Counts, dict[str, tf.Tensor]], None]
 def make_count_batch(config: RunConfig, network: CapsNet) -> CountBatch:
     """A function that adds a test batch to counts. No collective inside."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def look(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tuple[tf.Tensor, ...]:
         outputs = evaluation.forward(config, network, image, label, *sources)
         values_V = evaluation.columns(config, outputs, image, label, weight, *sources)
