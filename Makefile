@@ -65,6 +65,7 @@ lint: $(TESTING) ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint docker/Dockerfile
 
 format: $(TESTING) ## mend what lint can
 	@$(BIN)/ruff check --fix .

