@@ -10,6 +10,7 @@ ARGS ?=
 LOGDIR ?= runs
 PORT ?= 6006
 WORKERS ?= 2
+LOAD ?=
 IMAGE ?= capsnet:latest
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit lint format bench bench-routing bench-parts horovod image lock clean
+.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint (WO
 
 test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
 	@$(PYTEST) tests/unit $(ARGS)
+
+test-cluster: $(TESTING) ## tests on the cluster of KUBECONFIG (LOAD="kind load image-archive", or CAPSNET_IMAGE=)
+	@LOAD="$(LOAD)" $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: $(TESTING) ## lint, format and types
 	@$(BIN)/ruff check .

@@ -225,8 +225,10 @@ def take_back(folder: Path, step: int) -> None:
 class Writer:
     """Saves in a thread, so that training waits only while the tensors are copied out of the variables."""
 
-    def __init__(self, folder: Path, keep_last: int) -> None:
+    def __init__(self, folder: Path, keep_last: int, publish: Callable[[Path], None] = lambda _path: None) -> None:
+        """``publish``: called with each new checkpoint, in the thread; a save is over when it returns."""
         self._folder = folder
+        self._publish = publish
         self._keep_last = keep_last
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -242,8 +244,9 @@ class Writer:
     def _save(self, state: State, config: str, tensors: dict[str, np.ndarray]) -> None:
         began = time.monotonic()
         try:
-            save(self._folder, state, config, tensors)
+            path = save(self._folder, state, config, tensors)
             prune(self._folder, self._keep_last)
+            self._publish(path)
             self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
         except Exception as error:  # told to the training thread by check()
             self._error = error

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_compare, cli_data, cli_evaluate, cli_job, cli_predict, configs
+from trainer import cli_compare, cli_data, cli_evaluate, cli_job, cli_predict, cli_sync, configs
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
-from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, field_values
+from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, field_values, location
 from trainer.plan import Command
 from trainer.stopping import StopRequest
 
@@ -76,6 +76,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     _add_launch(commands)
     cli_job.add_job(commands)
     cli_job.add_worker(commands)
+    cli_sync.add_sync(commands)
     return parser
 
 
@@ -99,10 +100,13 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     )
     parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {configs.DEFAULT})")
     parser.add_argument(
-        "--run", type=Path, metavar="DIR", help="run directory; resumed if it exists (default: a new one under runs/)"
+        "--run",
+        type=location,
+        metavar="DIR",
+        help="run directory, or gs://BUCKET/...; resumed if it exists (default: a new one under runs/)",
     )
-    parser.add_argument("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
-    parser.add_argument("--weights-from", type=Path, metavar="DIR", help="start from the weights of that run")
+    parser.add_argument("--from-run", type=location, metavar="DIR", help="take the configuration of that run")
+    parser.add_argument("--weights-from", type=location, metavar="DIR", help="start from the weights of that run")
     parser.add_argument(
         "--new-head", action="store_true", help="with --weights-from: class capsules and decoder start anew"
     )
@@ -137,7 +141,7 @@ def _add_export(commands: Any) -> None:
         "capsule [B, H, W, C]. The Keras model can be trained on. Each is read back and\n"
         "compared with the network before the folder appears.\n\n" + EXIT_CODES,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
     parser.add_argument("destination", type=Path, metavar="DESTINATION", help="local folder that is made")
     add_checkpoint(parser)
     parser.add_argument("--format", choices=FORMATS, default="both", help="what to write (default: both)")
@@ -178,6 +182,7 @@ def _train(parsed: argparse.Namespace) -> int:
 
 def _export(parsed: argparse.Namespace) -> int:
     from trainer.export.folder import export
+    from trainer.output import copies
 
     stop = StopRequest()
 
@@ -186,7 +191,8 @@ def _export(parsed: argparse.Namespace) -> int:
         print(line)
 
     try:
-        export(parsed.run, parsed.destination, parsed.checkpoint, parsed.format, say, stop.check_last)
+        with copies.local(parsed.run, parsed.checkpoint) as run:
+            export(run, parsed.destination, parsed.checkpoint, parsed.format, say, stop.check_last)
     except (Exception, KeyboardInterrupt):
         if stop.asked:  # whatever the interrupt became on its way through libraries
             raise InterruptedRun(f"{parsed.destination}: stopped, nothing was written") from None

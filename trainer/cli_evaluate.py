@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import config as configuration
-from trainer.parsing import EXIT_CODES, add, add_checkpoint
+from trainer.parsing import EXIT_CODES, add, add_checkpoint, location
 
 EPILOG = """\
 examples:
@@ -27,7 +27,8 @@ what is said:
   classes      recall and precision; of more than 20 the worst and the best 10
   confusions   what is taken for what most often; the whole matrix for up to 10
                classes here, for any number in --json and as a picture
-Everything goes into TensorBoard too, as the run RUN/evaluation/SET.
+Everything goes into TensorBoard too, as the run RUN/evaluation/SET (of a run in a
+bucket it does not: take --json and --plots).
 
 --overlap tests on pairs a network that was trained on single things. Its canvas
 has the size of one image, so the two lie on each other without a shift. Scenes
@@ -40,7 +41,7 @@ for these train with --data.overlap.enabled; such a run is always tested so.
 def add_evaluate(commands: Any) -> None:
     parser = add(commands, "evaluate", _evaluate, "score a checkpoint of a run on its test split", EPILOG + EXIT_CODES)
     option = parser.add_argument
-    option("run", type=Path, metavar="RUN", help="run directory")
+    option("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
     add_checkpoint(parser)
     option("--data", metavar="URI", help="another data set of the same classes and image size")
     option("--split", help="another split than the run's test split")
@@ -67,18 +68,24 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     from trainer import rank
+    from trainer.distributed import World
+    from trainer.launch.lifeline import Lifeline
+    from trainer.output import copies
 
     tests = [] if parsed.all else parsed.tests or ["test"]
-    return rank.guarded(
-        lambda lifeline, world: rank.evaluate(
-            parsed.run,
-            parsed.checkpoint,
-            parsed.data,
-            parsed.split,
-            tests,
-            parsed.json,
-            parsed.plots,
-            lifeline,
-            world,
-        )
-    )
+
+    def score(lifeline: Lifeline, world: World) -> int:
+        with copies.local(parsed.run, parsed.checkpoint) as run:
+            return rank.evaluate(
+                run,
+                parsed.checkpoint,
+                parsed.data,
+                parsed.split,
+                tests,
+                parsed.json,
+                parsed.plots,
+                lifeline,
+                world,
+            )
+
+    return rank.guarded(score)

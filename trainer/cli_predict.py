@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from trainer.parsing import EXIT_CODES, add, add_checkpoint
+from trainer.parsing import EXIT_CODES, add, add_checkpoint, location
 
 EPILOG = """\
 examples:
@@ -39,7 +39,7 @@ def add_predict(commands: Any) -> None:
         commands, "predict", _predict, "write what a trained network sees in images, as CSV", EPILOG + EXIT_CODES
     )
     option = parser.add_argument
-    option("run", type=Path, metavar="RUN", help="run directory")
+    option("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
     option("images", nargs="+", metavar="IMAGES", help="files, folders, zips, patterns")
     add_checkpoint(parser)
     option("--output", type=Path, metavar="FILE", help="write the CSV there (default: stdout)")
@@ -54,16 +54,18 @@ def add_predict(commands: Any) -> None:
 
 
 def _predict(parsed: argparse.Namespace) -> int:
+    from trainer.output import copies
     from trainer.predict.run import Request, predict
 
-    return predict(
-        Request(
-            run=parsed.run,
-            images=tuple(parsed.images),
-            checkpoint=parsed.checkpoint,
-            output=parsed.output,
-            scores=parsed.scores,
-            top=parsed.top,
-            reconstructions=parsed.reconstructions,
+    with copies.local(parsed.run, parsed.checkpoint) as run:
+        return predict(
+            Request(
+                run=run,
+                images=tuple(parsed.images),
+                checkpoint=parsed.checkpoint,
+                output=parsed.output,
+                scores=parsed.scores,
+                top=parsed.top,
+                reconstructions=parsed.reconstructions,
+            )
         )
-    )

@@ -26,6 +26,7 @@ from trainer.data import pipeline
 from trainer.errors import CheckpointError, DataError
 from trainer.export.folder import CLASSES, KERAS, SAVED_MODEL
 from trainer.export.saved_model import SIGNATURE
+from trainer.output import copies
 from trainer.rundir import RunDirectory
 from trainer.weights import network_of
 
@@ -73,14 +74,17 @@ class Classifier:
 
 
 def load(path: str | Path, which: str = "best") -> Classifier:
-    """A run directory (``which`` checkpoint of it: best, last or a step) or a folder written by ``capsnet export``.
+    """A run, in a folder or gs://BUCKET/... (``which`` checkpoint of it: best, last or a step), or a folder written by
+    ``capsnet export``.
 
     Raises:
         CheckpointError: it is neither, or there is no such checkpoint.
     """
-    folder = Path(path)
-    if (folder / CLASSES).exists():
-        return _load_export(folder)
+    with copies.local(path, which) as folder:
+        return _load_export(folder) if (folder / CLASSES).exists() else _load_run(folder, which)
+
+
+def _load_run(folder: Path, which: str) -> Classifier:
     if not RunDirectory(folder).exists:
         raise CheckpointError(f"{folder}: neither a run directory nor an export")
     found = checkpoint.choose(RunDirectory(folder).checkpoints, which, print)

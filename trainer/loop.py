@@ -148,11 +148,13 @@ class Loop:
             self.meter = Meter(state.meter_steps, state.meter_sums)
             self.best_accuracy = state.best_accuracy
             self.trained_before = state.trained_seconds
-            log.info("resumed from %s", plan.resume.path)
+            log.info("resumed from %s", directory.told(plan.resume.path))
         checkpoint.take_back(directory.checkpoints, self.step)
         directory.take_back_metrics(self.step, self.evaluated_step)
         summaries.take_back(directory.path, self.step, self.evaluated_step)
-        self.writer = checkpoint.Writer(directory.checkpoints, self.config.checkpoint.keep_last)
+        self.writer = checkpoint.Writer(
+            directory.checkpoints, self.config.checkpoint.keep_last, *([plan.mirror.publish] if plan.mirror else [])
+        )
         if plan.weights is not None:
             taken = weights.weights_of(self.network)
             if plan.new_head:
@@ -162,6 +164,8 @@ class Loop:
             self._save()  # a resume before the first regular save must not start from random weights
             self.writer.wait()
         directory.write_config(self.config)
+        if plan.mirror is not None:
+            plan.mirror.follow()
         self.profile = Profile(self.config.log, directory.path, self.world)
         self.journal = FirstRankJournal(directory, self.config, self.network, self.index, self.total_steps)
 
@@ -319,7 +323,7 @@ class Loop:
         for path in reversed(checkpoint.paths(self.plan.directory.checkpoints)):
             if checkpoint.step_of(path) < self.step:
                 try:
-                    return f"last good checkpoint: {checkpoint.read(path).path}"
+                    return f"last good checkpoint: {self.plan.directory.told(checkpoint.read(path).path)}"
                 except CheckpointError as error:
                     log.info("damaged checkpoint: %s", error)
         return "no checkpoint was saved before"
@@ -418,7 +422,7 @@ class Loop:
 
     def _stopped(self, stop: int) -> InterruptedRun:
         why = "stopped on request" if stop == STOP_ON_REQUEST else "the time budget is spent"
-        hint = f"; to go on: {hints.command('train', self.plan.directory.path)}" if self.plan else ""
+        hint = f"; to go on: {hints.command('train', self.plan.directory.shown)}" if self.plan else ""
         error = InterruptedRun(f"{why} at step {self.step} of {self.total_steps}, saved{hint}")
         self.leave(error)
         return error

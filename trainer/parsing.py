@@ -6,6 +6,7 @@ import argparse
 import os
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pydantic import ByteSize
@@ -13,6 +14,7 @@ from pydantic import ByteSize
 from trainer import config as configuration
 from trainer import configs
 from trainer.errors import EXIT_MEANINGS, ConfigError
+from trainer.storage import Location, is_cloud
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 WIDE = 32
@@ -53,6 +55,11 @@ def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help
 
 def add_checkpoint(parser: Parser) -> None:
     parser.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step (default: best)")
+
+
+def location(text: str) -> Location:
+    """A folder or a place in a bucket, of an argument."""
+    return text.rstrip("/") if is_cloud(text) else Path(text)
 
 
 def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:

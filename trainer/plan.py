@@ -5,8 +5,9 @@ Everything that can be wrong is found here, before TensorFlow is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from trainer.data import index as data_index
 from trainer.data.index import Index
 from trainer.errors import CheckpointError, ConfigError
 from trainer.model import costs, shapes
+from trainer.output import copies
+from trainer.output.mirror import Mirror, opened
 from trainer.rundir import RunDirectory
+from trainer.storage import Location, is_cloud
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class Command:
     """What a person typed after ``capsnet train``."""
 
     recipe: str | None = None
-    run: Path | None = None
-    from_run: Path | None = None
-    weights_from: Path | None = None
+    run: Location | None = None
+    from_run: Location | None = None
+    weights_from: Location | None = None
     new_head: bool = False
     allow_changes: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -36,33 +40,62 @@ class Command:
 
 @dataclass(frozen=True)
 class Plan:
-    """What rank 0 will do. ``resume`` is the checkpoint to go on from, ``weights`` one to start from."""
+    """What rank 0 will do.
+
+    ``resume`` is the checkpoint to go on from, ``weights`` one to start from; ``mirror`` stores a run in a bucket.
+    """
 
     config: RunConfig
     directory: RunDirectory
     resume: Checkpoint | None
     weights: Checkpoint | None
     new_head: bool
+    mirror: Mirror | None = None
 
 
-def make(command: Command, ranks: int, say: Callable[[str], None]) -> Plan:
+@contextlib.contextmanager
+def planned(command: Command, ranks: int, say: Callable[[str], None]) -> Iterator[Plan]:
+    """As ``make``, of runs in buckets as well, which are kept in local folders while the context lasts.
+
+    Raises:
+        As ``make``; StorageError, StorageRefused.
+    """
+    with contextlib.ExitStack() as stack:
+        if command.from_run is not None:
+            command = replace(command, from_run=stack.enter_context(copies.local(command.from_run, "last")))
+        if command.weights_from is not None:
+            command = replace(command, weights_from=stack.enter_context(copies.local(command.weights_from, "last")))
+        if command.run is not None and is_cloud(command.run):
+            mirror = stack.enter_context(opened(str(command.run), say))
+            plan = make(command, ranks, say, RunDirectory(mirror.run, mirror.output))
+            yield replace(plan, mirror=mirror)
+            return
+        plan = make(command, ranks, say, RunDirectory(Path(command.run)) if command.run else None)
+        stack.callback(plan.directory.discard_if_unused)
+        yield plan
+
+
+def make(command: Command, ranks: int, say: Callable[[str], None], existing: RunDirectory | None) -> Plan:
     """Resolves a command, locks the run directory and checks that the data fits.
+
+    Args:
+        existing: where the run is to be, or is.
 
     Raises:
         ConfigError, DataError, CheckpointError: with one line that says what, where and what to do.
     """
     if command.recipe and command.from_run:
         raise ConfigError(f"give a recipe ({command.recipe}) or --from-run {command.from_run}, not both")
-    existing = RunDirectory(command.run) if command.run else None
     if existing is not None and existing.exists:
         return _resume(command, existing, ranks, say)
     config = _new_config(command)
     check(config, ranks)
     weights = None
     if command.weights_from is not None:
-        if not RunDirectory(command.weights_from).exists:
-            raise ConfigError(f"--weights-from {command.weights_from}: not a run directory")
-        weights = checkpoint.choose(RunDirectory(command.weights_from).checkpoints, "last", say)
+        source = RunDirectory(Path(command.weights_from))
+        if not source.exists:
+            raise ConfigError(f"--weights-from {source.path}: not a run directory")
+        weights = checkpoint.choose(source.checkpoints, "last", say)
     elif command.new_head:
         raise ConfigError("--new-head needs --weights-from RUN")
     directory = existing or RunDirectory(rundir.new_path(config.recipe))
@@ -74,7 +107,7 @@ def make(command: Command, ranks: int, say: Callable[[str], None]) -> Plan:
 
 def _new_config(command: Command) -> RunConfig:
     if command.from_run is not None:
-        base = configuration.load(RunDirectory(command.from_run).config)
+        base = configuration.load(RunDirectory(Path(command.from_run)).config)
     else:
         base = configs.load(command.recipe or configs.DEFAULT)
     return configuration.with_overrides(base, command.overrides)
@@ -82,19 +115,19 @@ def _new_config(command: Command) -> RunConfig:
 
 def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable[[str], None]) -> Plan:
     if command.weights_from is not None:
-        raise ConfigError(f"{directory.path} is an existing run: --weights-from starts new ones, choose another --run")
+        raise ConfigError(f"{directory.shown} is an existing run: --weights-from starts new ones, choose another --run")
     stored = configuration.load(directory.config)
     base = stored
     if command.recipe and command.recipe != stored.recipe:
         base = configs.load(command.recipe)
     elif command.from_run is not None:
-        base = configuration.load(RunDirectory(command.from_run).config)
+        base = configuration.load(RunDirectory(Path(command.from_run)).config)
     config = configuration.with_overrides(base, command.overrides)
     changes = configuration.differences(stored, config)
     refused = [f"{path} ({old} -> {new})" for path, old, new, neutral in changes if not neutral]
     if refused and not command.allow_changes:
         raise ConfigError(
-            f"{directory.path}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
+            f"{directory.shown}: a resumed run would mean something else with {', '.join(refused)}; start a new run "
             "without --run, or insist with --allow-changes"
         )
     index = check(config, ranks)
@@ -105,8 +138,8 @@ def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable
     _check_shapes_kept(stored, config, found)
     if found is not None and found.state.data != data_index.fingerprint(index) and not command.allow_changes:
         raise ConfigError(
-            f"{config.data.uri}: other records than those that {directory.path} was trained on; name the same data set "
-            "with --data.uri, or insist with --allow-changes"
+            f"{config.data.uri}: other records than those that {directory.shown} was trained on; name the same data "
+            "set with --data.uri, or insist with --allow-changes"
         )
     return Plan(config, directory, found, None, False)
 

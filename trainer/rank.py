@@ -69,12 +69,10 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
 def train(command: Command, lifeline: Lifeline, world: World) -> int:
     """Plans on rank 0, shares the configuration, trains, and prints how it went."""
     _log_to_console(world)
-    plan = planning.make(command, world.size, log.info) if world.is_first else None
-    try:
+    if not world.is_first:
+        return _train(None, lifeline, world)
+    with planning.planned(command, world.size, log.info) as plan:
         return _train(plan, lifeline, world)
-    finally:
-        if plan is not None:
-            plan.directory.discard_if_unused()
 
 
 def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
@@ -83,7 +81,7 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
     if plan is not None:
         _log_to_file(plan.directory)
-        log.info("run directory: %s", plan.directory.path)
+        log.info("run directory: %s", plan.directory.shown)
 
     from trainer import loop, runtime
 
@@ -184,9 +182,9 @@ def _shared_config(config: RunConfig | None, lifeline: Lifeline, world: World) -
 
 
 def _say_what_next(plan: Plan, config: RunConfig) -> None:
-    path = plan.directory.path
+    path = plan.directory.shown
     log.info("run directory: %s", path)
-    log.info("watch:         %s", hints.command("tensorboard", path.parent))
+    log.info("watch:         %s", hints.command("tensorboard", path.rpartition("/")[0] or "."))
     log.info("evaluate:      %s", hints.command("evaluate", path))
     log.info("train longer:  %s", hints.command("train", path, f"--train.epochs {2 * config.train.epochs:g}"))
 

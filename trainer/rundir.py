@@ -30,8 +30,11 @@ LOCK_PATIENCE_SECONDS = 5.0
 
 
 class RunDirectory:
-    def __init__(self, path: Path) -> None:
+    """``shown``: what a person calls it, where that is not its path."""
+
+    def __init__(self, path: Path, shown: str = "") -> None:
         self.path = path
+        self.shown = shown or str(path)
         self.config = path / "config.json"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
@@ -41,6 +44,10 @@ class RunDirectory:
     @property
     def exists(self) -> bool:
         return self.config.exists()
+
+    def told(self, path: Path) -> str:
+        """A path below it, as a person knows it."""
+        return f"{self.shown.rstrip('/')}/{path.relative_to(self.path).as_posix()}"
 
     def lock(self) -> None:
         """Makes this process the only writer until it ends; see ``hold``."""

@@ -138,7 +138,10 @@ def test_several_ranks_without_the_supervisor_are_refused(tmp_path: Path) -> Non
     from trainer.launch import mpi
 
     done = subprocess.run(
-        mpi.command(2, [sys.executable, "-m", "trainer", "train"]), capture_output=True, text=True, cwd=tmp_path
+        mpi.command(2, [sys.executable, "-m", "trainer", "train"], None, {}),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 2
     assert "start several ranks with 'capsnet launch --ranks 2 train ...'" in done.stderr

@@ -27,7 +27,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare", "predict"},
     {"parsing"},
-    {"cli_data", "cli_compare", "cli_evaluate", "cli_job", "cli_predict"},
+    {"cli_data", "cli_compare", "cli_evaluate", "cli_job", "cli_predict", "cli_sync"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -52,6 +52,7 @@ WITHOUT_TENSORFLOW = {
     "cli_evaluate",
     "cli_job",
     "cli_predict",
+    "cli_sync",
 }
 ONLY_IMPORTER = {
     "horovod": {"distributed"},

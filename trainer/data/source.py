@@ -6,12 +6,10 @@ Every byte that leaves here has been compared with the checksums of the index. K
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from trainer import storage
 from trainer.config import RunConfig, StorageConfig
@@ -82,7 +80,7 @@ class BucketSource(Source):
         self.parallel = policy.connections
         self._entries, self._policy, self._pieces, self._plan = entries, policy, pieces, plan
         self._next_use = next_use
-        self._cache = PieceCache(cache_folder(policy), policy.cache_bytes) if policy.cache_bytes else None
+        self._cache = PieceCache(storage.cache_folder(policy), policy.cache_bytes) if policy.cache_bytes else None
         self._closed = threading.Event()
         self._plan_lock = threading.Lock()
         self._threads = [
@@ -191,13 +189,6 @@ class BucketSource(Source):
 
 class _DamagedError(DataError):
     """Bytes that are not those of the index; they may have been damaged on the way."""
-
-
-def cache_folder(policy: StorageConfig) -> Path:
-    """Where pieces are kept, unless the configuration says where."""
-    if policy.cache_dir:
-        return Path(policy.cache_dir)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capsnet"
 
 
 def open_source(

@@ -42,7 +42,7 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
         os.environ[wire.ENV_GENERATION], os.environ[wire.ENV_JOB] = str(begun.generation), job
         if begun.generation > 1:
             note(f"attempt {begun.generation}")
-        with _beating(ledger):
+        with beating(ledger):
             try:
                 ending = attempt(requests)
             except CapsnetError as error:
@@ -71,7 +71,7 @@ def _pause(seconds: float, requests: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _beating(ledger: Ledger) -> Iterator[None]:
+def beating(ledger: Ledger) -> Iterator[None]:
     """Tells the ledger that the attempt lives, from a thread: a bucket may be slow."""
     over = threading.Event()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from trainer import checkpoint
 from trainer.errors import CheckpointError, ObjectChanged
 from trainer.rundir import RunDirectory
-from trainer.storage import Location, is_cloud, join, read_bytes, stat, swap
+from trainer.storage import Location, is_cloud, join, read_now, stat, swap
 
 NAME = "checkpoints.json"
 FORMAT = 1
@@ -48,11 +48,11 @@ class Seen:
 def read(output: str) -> Seen:
     """Raises CheckpointError for what is not of this format; StorageError, StorageRefused."""
     location = str(join(output, NAME))
-    entry = stat(location)
-    if entry is None:
+    if stat(location) is None:
         return Seen(Newest(), 0)
+    data, entry = read_now(location)
     try:
-        content = json.loads(read_bytes(location))
+        content = json.loads(data)
         if content["format"] != FORMAT:
             raise CheckpointError(f"{location}: format {content['format']}, this version reads {FORMAT}")
         stored = tuple(Stored(**each) for each in content["checkpoints"])

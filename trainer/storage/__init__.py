@@ -6,6 +6,7 @@ not) and ObjectChanged, each with a line for a person.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import google_crc32c
 
 from trainer.config import StorageConfig
-from trainer.errors import StorageError, StorageRefused
+from trainer.errors import ObjectChanged, StorageError, StorageRefused
 from trainer.storage import cloud, local
 from trainer.storage.answers import SCHEME
 from trainer.storage.cloud import Entry
@@ -22,12 +23,14 @@ from trainer.storage.retry import PassingError
 
 Location = str | os.PathLike[str]
 POLICY = StorageConfig()
+REPLACED_TIMES = 10
 
 __all__ = [
     "Checksum",
     "Entry",
     "Location",
     "atomic_write",
+    "cache_folder",
     "chunks",
     "crc32c",
     "create",
@@ -37,6 +40,7 @@ __all__ = [
     "listing",
     "make_folder",
     "read_bytes",
+    "read_now",
     "read_range",
     "stat",
     "swap",
@@ -55,6 +59,13 @@ def join(folder: Location, *names: str) -> Location:
     return Path(folder, *names)
 
 
+def cache_folder(policy: StorageConfig = POLICY) -> Path:
+    """Where what comes from the cloud is kept on this machine, unless the configuration says where."""
+    if policy.cache_dir:
+        return Path(policy.cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capsnet"
+
+
 def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry]:
     """Everything below ``folder``, by its path relative to it; hidden local files are left out."""
     if is_cloud(folder):
@@ -63,11 +74,24 @@ def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry
 
 
 def read_bytes(location: Location, policy: StorageConfig = POLICY) -> bytes:
-    """The whole file or object, its checksum compared where one is known."""
+    """The whole file or object, its checksum compared where one is known; of an object the one that is there now."""
     if not is_cloud(location):
         return local.read_bytes(location)
-    entry = _entry(str(location), policy)
-    return cloud.read(str(location), entry, 0, entry.bytes, policy)
+    return read_now(str(location), policy)[0]
+
+
+def read_now(location: str, policy: StorageConfig = POLICY) -> tuple[bytes, Entry]:
+    """An object of Cloud Storage that may be replaced meanwhile, and which one it was.
+
+    Raises:
+        ObjectChanged: it was replaced again and again while it was read.
+    """
+    for _ in range(REPLACED_TIMES - 1):
+        entry = _entry(location, policy)
+        with contextlib.suppress(ObjectChanged):
+            return cloud.read(location, entry, 0, entry.bytes, policy), entry
+    entry = _entry(location, policy)
+    return cloud.read(location, entry, 0, entry.bytes, policy), entry
 
 
 def read_range(

@@ -1,0 +1,238 @@
+"""A run whose directory is a bucket is the run whose directory is a folder, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.gcs.proxy import Fault
+from tests.integration.conftest import Bucket
+from tests.integration.harness import PATIENCE, SMALL, STEPS, Run, start, train
+from trainer import checkpoint
+from trainer.output import copies, newest, streams
+from trainer.output.ledger import Ledger
+from trainer.output.sync import sync
+
+FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
+TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder, fields=FIELDS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "capsnet" / "runs"
+
+
+def in_bucket(uri: str, *, new: bool = True, **options: Any) -> Run:
+    values = {**SMALL, **FIELDS, **options.pop("fields", {})}
+    return start(
+        Path("unused"), "--run", uri, recipe="sabour2017" if new else "", fields=values, small=False, **options
+    )
+
+
+def records(uri: str, folder: Path) -> list[dict[str, Any]]:
+    """What the bucket says that was measured, without times."""
+    streams.fetch(uri, folder)
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in each.items() if not key.startswith(TIMED)} for each in found]
+
+
+def assert_same(uri: str, whole: Path, folder: Path) -> None:
+    """Same records, same weights and optimizer, bit for bit."""
+    theirs = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    theirs = [{key: value for key, value in each.items() if not key.startswith(TIMED)} for each in theirs]
+    assert records(uri, folder) == theirs
+    with copies.local(uri, "last") as run:
+        ours_end = checkpoint.choose(run / "checkpoints", "last", print)
+    theirs_end = checkpoint.choose(whole / "checkpoints", "last", print)
+    assert ours_end.state.step == theirs_end.state.step == STEPS
+    for name, tensor in theirs_end.tensors.items():
+        np.testing.assert_array_equal(ours_end.tensors[name], tensor, err_msg=name)
+
+
+def wait_for_checkpoint(run: Run, uri: str, step: int) -> None:
+    run.wait_for(lambda: newest.step(uri) >= step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_and_resumed_it_is_the_run_that_was_not(
+    bucket: Bucket, whole: Path, tmp_path: Path, scratch: Path, number: signal.Signals
+) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    run = in_bucket(uri, fields={"log.every_steps": "3"})
+    wait_for_checkpoint(run, uri, 7)
+    run.signal(number)
+    code, output = run.finish()
+    assert code == (75 if number == signal.SIGTERM else -9), output
+    code, output = in_bucket(uri, new=False).finish()
+    assert code == 0, output
+    assert f"resumed from {uri}/checkpoints/step-" in output
+    assert_same(uri, whole, tmp_path / "fetched")
+    first, second = Ledger(uri).attempts()
+    assert second.end is not None
+    assert second.end.code == 0
+    assert (first.end is None) == (number == signal.SIGKILL)
+    assert not [path for path in scratch.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_two_ranks_write_one_run(bucket: Bucket, tmp_path: Path) -> None:
+    uri = f"{bucket.uri}/runs/two"
+    code, output = in_bucket(uri, ranks=2).finish()
+    assert code == 0, output
+    steps = [each["step"] for each in records(uri, tmp_path) if each["kind"] == "train"]
+    assert steps == [*range(3, STEPS, 3), STEPS]
+
+
+def test_an_outage_that_passes_is_waited_out(bucket: Bucket, whole: Path, tmp_path: Path) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    run = in_bucket(uri, fields={"storage.first_wait_seconds": "0.05"})
+    wait_for_checkpoint(run, uri, 7)
+    bucket.proxy.faults.append(Fault("status", 503, times=6))
+    code, output = run.finish()
+    assert code == 0, output
+    assert_same(uri, whole, tmp_path)
+
+
+def test_a_second_process_is_refused_and_a_zombie_is_fenced(bucket: Bucket) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    run = in_bucket(uri, fields={"train.epochs": "20"})
+    wait_for_checkpoint(run, uri, 7)
+    code, output = in_bucket(uri, new=False).finish()
+    assert code == 2
+    assert "in use by another process" in output
+    other = Ledger(uri)
+    with pytest.raises(Exception, match=r"trains there \(attempt 1, sign of life"):
+        other.begin("another job")
+    seen = newest.read(uri)  # as an attempt that a cluster began, because it took this one for dead
+    newest.replace(uri, seen, newest.Newest(2, seen.newest.checkpoints))
+    code, output = run.finish()
+    assert code == 2, output
+    assert f"{uri}: attempt 2 at this run writes there now; attempt 1 stops" in output
+    assert newest.read(uri).newest == newest.Newest(2, seen.newest.checkpoints)
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:
+    code, output = in_bucket(f"{bucket.uri}-not/runs/one").finish()
+    assert code == 2
+    assert output.count("\n") == 1
+    assert "no bucket" in output
+
+
+def test_trained_networks_are_taken_from_there(bucket: Bucket, tmp_path: Path) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    assert in_bucket(uri).finish()[0] == 0
+    for words in (["evaluate", uri], ["export", uri, str(tmp_path / "model")]):
+        done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    code, output = in_bucket(f"{bucket.uri}/runs/more", new=False, fields={"train.epochs": "0.1"}).finish()
+    assert code == 0, output
+    run = start(tmp_path / "next", "--weights-from", uri, fields={"train.epochs": "0.05"})
+    code, output = run.finish()
+    assert code == 0, output
+    assert "weights of" in output
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """(a folder, the address of a TensorBoard that watches it)."""
+    folder = tmp_path / "board"
+    folder.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(folder),
+        "--port",
+        "0",
+        "--reload_interval",
+        "1",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "http://" in line)
+        yield folder, "http://" + line.split("http://")[1].split()[0].rstrip("/")
+        process.kill()
+
+
+def steps_shown(address: str, run: str) -> list[int]:
+    url = f"{address}/data/plugin/scalars/scalars?tag=loss/total&run={run}"
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return [int(point[1]) for point in json.load(answer)]
+    except OSError:
+        return []
+
+
+def test_tensorboard_follows_through_a_restart_and_a_take_back(
+    bucket: Bucket, board: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = board
+    fields = {"log.every_steps": "1", "train.epochs": "2"}
+    uri = f"{bucket.uri}/runs/one"
+    command = [sys.executable, "-m", "trainer", "sync", f"{bucket.uri}/runs", str(folder), "--follow", "--every", "0.5"]
+    follow = subprocess.Popen(command)
+    try:
+        run = in_bucket(uri, fields=fields)
+        wait_for_checkpoint(run, uri, 14)
+        run.wait_for(lambda: len(steps_shown(address, "one")) > 0)
+        run.signal(signal.SIGKILL)
+        run.finish()
+        follow.kill()
+        follow.wait()
+        follow = subprocess.Popen(command)
+        code, output = in_bucket(uri, new=False, fields=fields).finish()
+        assert code == 0, output
+        deadline = time.monotonic() + PATIENCE
+        while steps_shown(address, "one") != list(range(1, 4 * STEPS + 1)):
+            assert time.monotonic() < deadline, steps_shown(address, "one")
+            time.sleep(0.5)
+    finally:
+        follow.kill()
+        follow.wait()
+    assert sync(f"{bucket.uri}/runs", folder) == []  # nothing is brought twice
+
+
+def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_path: Path) -> None:
+    uri, run = f"{bucket.uri}/runs/one", tmp_path / "run"
+    run.mkdir()
+    newest.replace(uri, newest.read(uri), newest.Newest(1))
+    big = os.urandom(streams.PART_BYTES + 1000)
+    (run / "metrics.jsonl").write_bytes(big)
+    first = streams.Streams(uri, 1, run, print)
+    first.begin()
+    here = tmp_path / "here"
+    sync(bucket.uri, here)
+    place = here / "runs" / "one" / "metrics.jsonl"
+    inode = place.stat().st_ino
+    assert place.read_bytes() == big
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b"more")
+    first.send()
+    [change] = sync(bucket.uri, here)
+    assert (change.cut, change.appended) == (0, 4)
+    taken_back = big[: streams.PART_BYTES + 10] + b"other"
+    (run / "metrics.jsonl").write_bytes(taken_back)
+    streams.Streams(uri, 2, run, print).begin()
+    [change] = sync(bucket.uri, here)
+    assert (change.cut, change.appended) == (994, 5)
+    assert place.read_bytes() == taken_back
+    assert place.stat().st_ino == inode

@@ -1,0 +1,99 @@
+"""Checkpoints of a run in a bucket: storing them whole, and fetching those that are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from trainer import checkpoint
+from trainer.errors import CheckpointError
+from trainer.output import newest
+from trainer.output.newest import Stored
+from trainer.rundir import RunDirectory
+from trainer.storage import Location, create, delete, is_cloud, listing, read_bytes
+
+FOLDER = "checkpoints"
+TOGETHER = 4
+"""Files on their way at once."""
+
+
+def store(output: str, place: str, path: Path) -> None:
+    """All files of a checkpoint to a folder of the bucket that is new. Raises StorageError, StorageRefused, OSError."""
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for done in [pool.submit(create, f"{output}/{place}/{file.name}", file) for file in path.iterdir()]:
+            done.result()
+
+
+def remove(output: str, place: str) -> None:
+    """Raises StorageError, StorageRefused."""
+    for name in listing(f"{output}/{place}"):
+        delete(f"{output}/{place}/{name}")
+
+
+def fetch(output: str, stored: Stored, checkpoints: Path, *, whole: bool) -> Path:
+    """A checkpoint into the folder of checkpoints of a run directory: ``whole``, or all but its tensors.
+
+    Raises:
+        CheckpointError: it is not there any more.
+        StorageError, StorageRefused.
+    """
+    path = checkpoints / f"step-{stored.step:08d}"
+    path.mkdir(parents=True, exist_ok=True)
+    names = listing(f"{output}/{stored.place}")
+    if checkpoint.MANIFEST not in names:
+        raise CheckpointError(f"{output}/{stored.place}: the checkpoint is gone; has another attempt begun meanwhile?")
+    for name in names:
+        if whole or name != checkpoint.TENSORS:
+            (path / name).write_bytes(read_bytes(f"{output}/{stored.place}/{name}"))
+    return path
+
+
+def fetch_run(output: str, which: str, folder: Path) -> None:
+    """What commands on trained networks read of a run: configuration, index of checkpoints, one of them whole.
+
+    Args:
+        which: ``last``, ``best`` or a step, as of ``checkpoint.choose``, which then finds it in ``folder``.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or no run.
+        StorageError, StorageRefused.
+    """
+    known = newest.read(output).newest.checkpoints
+    if not known:
+        raise CheckpointError(f"{output}: no checkpoint; is this the place of a run that has saved one?")
+    run = RunDirectory(folder)
+    by_path = {fetch(output, each, run.checkpoints, whole=False): each for each in known}
+    scored = checkpoint.by_score(run.checkpoints)
+    if which == "best" and scored:
+        wanted = scored[0]
+    elif which in ("best", "last"):
+        wanted = max(by_path, key=checkpoint.step_of)
+    elif which.isdigit() and int(which) in [each.step for each in known]:
+        wanted = run.checkpoints / f"step-{int(which):08d}"
+    else:
+        steps = ", ".join(str(each.step) for each in known)
+        raise CheckpointError(f"{output}: no checkpoint {which}; there are last, best, {steps}")
+    fetch(output, by_path[wanted], run.checkpoints, whole=True)
+    for path in by_path.keys() - {wanted}:
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    run.config.write_bytes((wanted / checkpoint.CONFIG).read_bytes())
+
+
+@contextlib.contextmanager
+def local(run: Location, which: str) -> Iterator[Path]:
+    """A run directory to read from: the given one, or a copy of what ``fetch_run`` takes from a bucket.
+
+    Raises:
+        As ``fetch_run``.
+    """
+    if not is_cloud(run):
+        yield Path(run)
+        return
+    with tempfile.TemporaryDirectory(prefix="capsnet-") as folder:
+        fetch_run(str(run).rstrip("/"), which, Path(folder))
+        yield Path(folder)

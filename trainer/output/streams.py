@@ -1,0 +1,133 @@
+"""The files of a run that grow (metrics, log, events) in a bucket, whose objects cannot be appended to.
+
+    streams/000003/begun                             the attempt's files were stored as they were at its beginning
+    streams/000003/metrics.jsonl/000000              whole: PART_BYTES
+    streams/000003/metrics.jsonl/000001              the last, which is replaced as it grows
+
+Each attempt at the run stores its files anew, as they were taken back to the checkpoint: the newest one that has begun
+is all that there is to read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import StorageError
+from trainer.storage import Entry, atomic_write, delete, join, listing, read_range
+
+FOLDER, BEGUN = "streams", "begun"
+PART_BYTES = 2**20
+PAUSE_SECONDS = 5.0
+HERE = ("checkpoints/", "plugins/")
+"""Folders of a run directory that are not streams."""
+
+
+@dataclass
+class _Sent:
+    """How far a file is stored. ``inode`` tells a file that was replaced from one that grew."""
+
+    inode: int
+    bytes: int = 0
+
+
+class Streams:
+    """Stores the files of a run directory as they grow, from a thread of its own once ``follow`` was called."""
+
+    def __init__(self, output: str, generation: int, run: Path, say: Callable[[str], None]) -> None:
+        self._place = f"{output.rstrip('/')}/{FOLDER}/{generation:06d}"
+        self._run, self._say = run, say
+        self._sent: dict[str, _Sent] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Stores what is there, then says that it is. Raises StorageError, StorageRefused."""
+        self.send()
+        atomic_write(f"{self._place}/{BEGUN}", b"")
+
+    def follow(self) -> None:
+        self._thread = threading.Thread(target=self._follow, name="streams", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stores the rest. Raises StorageError, StorageRefused."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.send()
+
+    def send(self) -> None:
+        """Stores what came since. Raises StorageError, StorageRefused."""
+        with self._lock:
+            for path in sorted(self._run.rglob("*")):
+                name = path.relative_to(self._run).as_posix()
+                if path.is_file() and not name.startswith((*HERE, ".")):
+                    self._send(name, path)
+
+    def _send(self, name: str, path: Path) -> None:
+        status = path.stat()
+        sent = self._sent.get(name)
+        if sent is None or sent.inode != status.st_ino or status.st_size < sent.bytes:
+            sent = self._sent[name] = _Sent(status.st_ino)
+        while sent.bytes < status.st_size:
+            number = sent.bytes // PART_BYTES
+            data = read_range(path, number * PART_BYTES, PART_BYTES)
+            atomic_write(f"{self._place}/{name}/{number:06d}", data)
+            sent.bytes = number * PART_BYTES + len(data)
+
+    def _follow(self) -> None:
+        silent = False
+        while not self._over.wait(PAUSE_SECONDS):
+            try:
+                self.send()
+                silent = False
+            except StorageError as error:  # the next turn stores what this one could not
+                if not silent:
+                    self._say(f"{error}; metrics and events follow when it answers again")
+                silent = True
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The newest streams of a run: ``parts`` of each file, in order, as (location, entry)."""
+
+    generation: int
+    parts: Mapping[str, tuple[tuple[str, Entry], ...]]
+
+
+def newest(output: str) -> Stored | None:
+    """What the newest attempt that has begun has stored; None where there is none."""
+    found = listing(join(output, FOLDER))
+    begun = [int(name.split("/")[0]) for name in found if name.endswith(f"/{BEGUN}") and name.count("/") == 1]
+    if not begun:
+        return None
+    generation = max(begun)
+    parts: dict[str, list[tuple[str, Entry]]] = {}
+    for name in sorted(found):
+        attempt, _, rest = name.partition("/")
+        file, _, part = rest.rpartition("/")
+        if int(attempt) == generation and file and part.isdigit():
+            parts.setdefault(file, []).append((f"{output.rstrip('/')}/{FOLDER}/{name}", found[name]))
+    return Stored(generation, {file: tuple(each) for file, each in parts.items()})
+
+
+def fetch(output: str, run: Path) -> None:
+    """Puts the newest streams into a run directory. Raises StorageError, StorageRefused."""
+    stored = newest(output)
+    for file, parts in (stored.parts if stored else {}).items():
+        path = run / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as target:
+            for location, entry in parts:
+                target.write(read_range(location, 0, entry.bytes, entry=entry))
+
+
+def forget_before(output: str, generation: int) -> None:
+    """Removes the streams of earlier attempts. Raises StorageError, StorageRefused."""
+    for name in listing(join(output, FOLDER)):
+        if int(name.split("/")[0]) < generation:
+            delete(f"{output.rstrip('/')}/{FOLDER}/{name}")

@@ -1,0 +1,104 @@
+"""Runs in a bucket as local files for TensorBoard, which follows a file that grows or is cut short in place.
+
+What an attempt has stored is only ever appended to. Where a newer attempt has begun, which took files back to its
+checkpoint, a file is cut where the two differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import ObjectChanged
+from trainer.output import newest, streams
+from trainer.output.streams import PART_BYTES
+from trainer.storage import Entry, atomic_write, listing, read_range
+
+STATE = ".sync.json"
+"""In each run's folder: the attempt that its files are of."""
+EVENTS = "events.out.tfevents."
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done to a local file: bytes cut off and appended."""
+
+    path: Path
+    cut: int
+    appended: int
+
+
+def runs(prefix: str) -> list[str]:
+    """The runs at or below a place in a bucket, by their names relative to it. Raises StorageError, StorageRefused."""
+    found = [name for name in listing(prefix) if name == newest.NAME or name.endswith(f"/{newest.NAME}")]
+    return sorted(name.removesuffix(newest.NAME).rstrip("/") for name in found)
+
+
+def sync(prefix: str, folder: Path) -> list[Change]:
+    """Brings the local files of all runs to what the bucket has.
+
+    Raises:
+        StorageError, StorageRefused: what was brought until then is whole. OSError: a file cannot be written.
+    """
+    changes = []
+    for name in runs(prefix):
+        place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
+        stored = streams.newest(place)
+        if stored is None:
+            continue
+        here.mkdir(parents=True, exist_ok=True)
+        same = _generation(here) == stored.generation
+        try:
+            for file, parts in stored.parts.items():
+                changes += _bring(here / file, parts, same)
+        except ObjectChanged:  # a part grew since it was listed; the next look brings what it has become
+            continue
+        if not same:
+            for path in here.glob(f"{EVENTS}*"):
+                if path.name not in stored.parts:  # taken back to before its first event
+                    os.truncate(path, 0)
+            atomic_write(here / STATE, (json.dumps({"generation": stored.generation}) + "\n").encode())
+    return changes
+
+
+def _generation(here: Path) -> int:
+    try:
+        return int(json.loads((here / STATE).read_text())["generation"])
+    except (OSError, ValueError, KeyError):
+        return 0  # compared with what is there, then
+
+
+def _bring(path: Path, parts: tuple[tuple[str, Entry], ...], same: bool) -> list[Change]:
+    """``same``: what is there was brought from these parts, and need not be compared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        size = had = os.fstat(file.fileno()).st_size
+        if not same and had:
+            size = _common(file.read(), parts)
+        stored = sum(entry.bytes for _, entry in parts)
+        if same and size >= stored:
+            return []
+        data = b"".join(
+            read_range(location, max(0, size - number * PART_BYTES), entry.bytes, entry=entry)
+            for number, (location, entry) in enumerate(parts)
+            if number * PART_BYTES + entry.bytes > size
+        )
+        if size < had:
+            file.truncate(size)
+        file.seek(size)
+        file.write(data)
+    return [Change(path, had - size, len(data))] if data or size < had else []
+
+
+def _common(ours: bytes, parts: tuple[tuple[str, Entry], ...]) -> int:
+    """Bytes at the beginning that are the same."""
+    at = 0
+    for location, entry in parts:
+        theirs = read_range(location, 0, entry.bytes, entry=entry)
+        mine = ours[at : at + len(theirs)]
+        if mine != theirs:
+            return at + next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), len(mine))
+        at += len(theirs)
+    return at
