@@ -66,30 +66,33 @@ class Space:
     def apply(
         self,
         overlay: str,
-        name: str,
-        run: Mapping[str, str] | None = None,
+        name: str = "",
+        values: Mapping[str, Mapping[str, str]] | None = None,
         patches: Mapping[str, list[dict[str, Any]]] | None = None,
         components: tuple[str, ...] = (),
     ) -> None:
-        """Applies an overlay as a run of another name.
+        """Applies an overlay, or with components alone ('') these.
 
         Args:
-            run: other values of the ConfigMap 'run'.
+            name: of the run, where it has one.
+            values: other values of its ConfigMaps, as 'run'.
             patches: by kind, JSON patches.
         """
         self.applied += 1
-        folder = self.folder / f"{self.applied}-{name}"
+        folder = self.folder / f"{self.applied}-{overlay}"
         folder.mkdir(parents=True)
         (folder / "here").symlink_to(OVERLAYS.parent)
-        kind = "MPIJob" if any(each["kind"] == "MPIJob" for each in rendered(overlay)) else "Job"
-        changes = {kind: [{"op": "replace", "path": "/metadata/name", "value": name}]}
+        changes: dict[str, list[dict[str, Any]]] = {}
+        if name:
+            kind = "MPIJob" if any(each["kind"] == "MPIJob" for each in rendered(overlay)) else "Job"
+            changes[kind] = [{"op": "replace", "path": "/metadata/name", "value": name}]
         for each, operations in (patches or {}).items():
             changes.setdefault(each, []).extend(operations)
         kustomization: dict[str, Any] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": self.name,
-            "resources": [f"here/overlays/{overlay}"],
+            "resources": [f"here/overlays/{overlay}"] if overlay else [],
             "components": [f"here/components/{component}" for component in components],
             "images": [
                 {"name": image, "newName": to.rpartition(":")[0], "newTag": to.rpartition(":")[2]}
@@ -97,9 +100,10 @@ class Space:
             ],
             "patches": [{"target": {"kind": each}, "patch": json.dumps(what)} for each, what in changes.items()],
         }
-        if run:
-            literals = [f"{key}={value}" for key, value in run.items()]
-            kustomization["configMapGenerator"] = [{"name": "run", "behavior": "merge", "literals": literals}]
+        kustomization["configMapGenerator"] = [
+            {"name": each, "behavior": "merge", "literals": [f"{key}={value}" for key, value in given.items()]}
+            for each, given in (values or {}).items()
+        ]
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         self("apply", "--server-side", "--kustomize", str(folder))
 
@@ -123,7 +127,11 @@ class Space:
     def condition(self, kind: str, name: str) -> str:
         """Of a Job or MPIJob: 'Complete', 'Succeeded', 'Failed' or ''."""
         status = self.get(kind, name).get("status", {})
-        held = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
+        held = {
+            each["type"]
+            for each in status.get("conditions", [])
+            if each["status"] == "True" and each.get("reason") != "MPIJobEvicted"  # 'Failed', and goes on
+        }
         return next((each for each in ("Complete", "Succeeded", "Failed") if each in held), "")
 
     def ended(self, kind: str, name: str, within: float = PATIENCE) -> str:

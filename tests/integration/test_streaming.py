@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.gcs.proxy import Fault
 from tests.integration import harness
@@ -161,15 +160,7 @@ def test_the_loss_curve_is_that_from_disk(bucket: Bucket, embedded: str, tmp_pat
 
 @pytest.fixture(scope="module")
 def colour_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zip of 32x32 colour images in ten classes, as lossless files."""
-    images = (("train", 64), ("test", 8))
-    files = {
-        f"{split}/{name}/{number}.png": sources.encoded(Image.fromarray(sources.pixels(97 * number + name, 32)), "PNG")
-        for split, count in images
-        for name in range(10)
-        for number in range(count)
-    }
-    return sources.zipped(tmp_path_factory.mktemp("colour") / "images.zip", files)
+    return sources.colours(tmp_path_factory.mktemp("colour") / "images.zip", train=64, test=8)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -29,6 +29,17 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
     return out.getvalue()
 
 
+def colours(path: Path, train: int, test: int) -> Path:
+    """A zip of 32x32 colour images in ten classes, as lossless files, so many of each class."""
+    files = {
+        f"{split}/{name}/{number}.png": encoded(Image.fromarray(pixels(97 * number + name, 32)), "PNG")
+        for split, count in (("train", train), ("test", test))
+        for name in range(10)
+        for number in range(count)
+    }
+    return zipped(path, files)
+
+
 def jpeg(number: int, side: int = 8) -> bytes:
     return encoded(Image.fromarray(pixels(number, side)))
 
