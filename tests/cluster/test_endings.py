@@ -17,6 +17,7 @@ LONG = f"{TRAIN} --train.epochs 200 --checkpoint.every_steps 20"
 EMULATED = {"op": "add", "path": "/spec/template/spec/containers/0/env/-"}
 HOST = {**EMULATED, "value": {"name": "STORAGE_EMULATOR_HOST", "value": "http://storage:4443"}}
 CONTAINER = "/spec/template/spec/containers/0"
+LITTLE = {"op": "replace", "path": f"{CONTAINER}/resources/requests/cpu", "value": "100m"}  # several run on two cores
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def storage(space: Space) -> Iterator[None]:
 def start(space: Space, name: str, *patches: dict[str, Any], **run: str) -> None:
     """The smoke job under another name, with other values in its ConfigMap."""
     values = {"RECIPE": "sabour2017", "OUTPUT": f"gs://sandbox/runs/{name}", "OPTIONS": TRAIN, **run}
-    space.apply("smoke", name, {"run": values}, {"Job": [HOST, *patches]})
+    space.apply("smoke", name, {"run": values}, {"Job": [HOST, LITTLE, *patches]})
 
 
 def words(space: Space, name: str) -> str:
@@ -44,7 +45,7 @@ def words(space: Space, name: str) -> str:
 
 def test_a_wrong_recipe(space: Space, storage: None) -> None:
     start(space, "recipe", RECIPE="nonsense")
-    assert "no recipe nonsense" in words(space, "recipe")
+    assert "unknown recipe nonsense" in words(space, "recipe")
     assert len(space.pods("job-name=recipe")) == 1  # nothing was tried again
 
 
