@@ -99,6 +99,11 @@ def suspend_and_resume(space: Space) -> None:
     space("patch", "mpijob", "faults", "--type=merge", "--patch", '{"spec":{"runPolicy":{"suspend":false}}}')
 
 
+def assert_let_go(space: Space, name: str) -> None:
+    workers = f"training.kubeflow.org/job-name={name},training.kubeflow.org/job-role=worker"
+    space.until("the workers are let go", lambda: not running(space, workers), within=30)
+
+
 FAULTS = [evict_worker, remove_worker, kill_worker, remove_launcher, suspend_and_resume]
 
 
@@ -128,7 +133,7 @@ def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
     assert ends[-1].code == 0
     asked = [end for end in ends if end is not None and end.stopped]
     assert len(asked) >= len(FAULTS) - 1, ends  # all but the kill came with a warning
-    assert not running(space, WORKERS)
+    assert_let_go(space, "faults")
 
 
 def test_its_scalars_are_in_tensorboard(space: Space, storage: str) -> None:
@@ -145,3 +150,24 @@ def test_its_scalars_are_in_tensorboard(space: Space, storage: str) -> None:
 
         found = space.until("TensorBoard shows every step once", points)
     assert [point[1] for point in found] == list(range(1, STEPS + 1))
+
+
+WORKER = "/spec/mpiReplicaSpecs/Worker/template/spec/containers/0/resources"
+LITTLE = [{"op": "replace", "path": f"{WORKER}/{kind}/memory", "value": "300Mi"} for kind in ("requests", "limits")]
+ENDINGS = {
+    "wrong": ({"RECIPE": "nonsense"}, [], "unknown recipe nonsense"),
+    "memory": ({"RECIPE": "quick"}, LITTLE, "gave up: 3 attempts ended the same way before the first checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_what_trying_again_does_not_mend_ends_the_job_and_lets_the_workers_go(
+    space: Space, storage: str, name: str
+) -> None:
+    run, patches, word = ENDINGS[name]
+    space.apply("sandbox", name, {"run": {"OUTPUT": f"gs://sandbox/runs/{name}", **run}}, {"MPIJob": patches})
+    assert space.ended("mpijob", name) == "Failed", space.state()
+    assert_let_go(space, name)
+    [said] = space.words(f"training.kubeflow.org/job-name={name},training.kubeflow.org/job-role=launcher")
+    assert word in said
+    assert "memory" in said or name != "memory"
