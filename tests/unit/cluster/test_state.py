@@ -32,7 +32,11 @@ def told(run: dict[str, Any], pods: list[dict[str, Any]], warnings: list[str] | 
     [
         ("done", "done", ""),
         ("wrong", "failed", "exit 2: unknown recipe nonsense; 'capsnet recipes' lists all"),
-        ("gpu", "pending", "train: Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
+        (
+            "gpu",
+            "pending",
+            "train: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 Ins",
+        ),
         ("image", "pending", "train: ImagePullBackOff: Back-off pulling image"),
         ("memory", "failed", "exit 1: gave up: 3 attempts ended the same way before the first checkpoint: rank 0"),
     ],
