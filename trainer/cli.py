@@ -93,6 +93,8 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
         "  capsnet train --run runs/quick-20260101-120000 --train.epochs 40\n"
         "  # the configuration of a run once more, with another seed\n"
         "  capsnet train --from-run runs/old --seed 1\n"
+        "  # what it would be: layers, parameters, memory, routing\n"
+        "  capsnet train imagenet --data.uri gs://BUCKET/imagenet --dry-run\n"
         "  # learned weights for other classes\n"
         "  capsnet train RECIPE --weights-from runs/old --new-head\n\n"
         "Ctrl-C or SIGTERM finish the step, save and exit 75; a second Ctrl-C stops\n"
@@ -113,6 +115,9 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--allow-changes", action="store_true", help="resume even where a changed field changes what the run means"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, layer by layer, with its memory; write nothing"
     )
     parser.usage = "capsnet train [RECIPE] [--run DIR] [OPTION ...] [--FIELD VALUE ...]"
     if "train" in arguments:
@@ -169,7 +174,21 @@ def _add_launch(commands: Any) -> None:
 def _train(parsed: argparse.Namespace) -> int:
     from trainer import rank
 
-    command = Command(
+    command = _command(parsed)
+    if parsed.dry_run:
+        return _preview(command, 1)
+    return rank.guarded(lambda lifeline, world: rank.train(command, lifeline, world))
+
+
+def _preview(command: Command, ranks: int) -> int:
+    from trainer import dry_run
+
+    dry_run.run(command, ranks, print)
+    return EXIT_DONE
+
+
+def _command(parsed: argparse.Namespace) -> Command:
+    return Command(
         recipe=parsed.recipe,
         run=parsed.run,
         from_run=parsed.from_run,
@@ -178,7 +197,6 @@ def _train(parsed: argparse.Namespace) -> int:
         allow_changes=parsed.allow_changes,
         overrides=field_values(parsed),
     )
-    return rank.guarded(lambda lifeline, world: rank.train(command, lifeline, world))
 
 
 def _export(parsed: argparse.Namespace) -> int:
@@ -217,5 +235,7 @@ def _launch(parsed: argparse.Namespace) -> int:
 
     if parsed.ranks < 1:
         raise ConfigError(f"--ranks {parsed.ranks}: give 1 or more")
-    _parsed([parsed.command, *parsed.rest])  # what is wrong there is said once, before anything starts
+    command = _parsed([parsed.command, *parsed.rest])  # what is wrong there is said once, before anything starts
+    if getattr(command, "dry_run", False):
+        return _preview(_command(command), parsed.ranks)
     return launch(parsed.ranks, [sys.executable, "-m", "trainer", parsed.command, *parsed.rest])

@@ -27,7 +27,6 @@ from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
 from trainer.meter import Meter
 from trainer.model import network
-from trainer.model.capsules import CapsuleLayer
 from trainer.plan import Plan
 from trainer.profiling import Profile
 from trainer.storage import is_cloud
@@ -100,22 +99,6 @@ class Loop:
     @property
     def parameters(self) -> int:
         return sum(math.prod(variable.shape) for variable in self.network.trainable_variables)
-
-    def data_line(self) -> str:
-        """What is read, in one line."""
-        batch = self.config.train.global_batch_size
-        return (
-            f"data {self.index.name}: {self.records:,} records, {self.steps_per_epoch} steps of {batch} an epoch "
-            f"({self.records - self.steps_per_epoch * batch} other records left out each epoch), "
-            f"{self.total_steps} steps"
-        )
-
-    def routing_lines(self) -> list[str]:
-        """How each capsule layer routes a rank's batch, where there is a choice."""
-        batch = self.config.train.global_batch_size // self.world.size // self.config.train.accumulate
-        layers = [layer for layer in self.network.layers if isinstance(layer, CapsuleLayer)]
-        said = [(layer.name, layer.implementation(batch)) for layer in layers]
-        return [f"routing of {name} {how}" for name, how in said if how]
 
     def input_line(self) -> str:
         """How much of the time this process waited for data, and for what, in words."""

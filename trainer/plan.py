@@ -19,10 +19,13 @@ from trainer.data import index as data_index
 from trainer.data.index import Index
 from trainer.errors import CheckpointError, ConfigError
 from trainer.model import costs, shapes
-from trainer.output import copies
+from trainer.output import copies, newest
 from trainer.output.mirror import Mirror, opened
 from trainer.rundir import RunDirectory
 from trainer.storage import Location, is_cloud
+
+NOWHERE = "/nonexistent"
+"""The run directory of a run that has none yet, and gets none."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,7 @@ def planned(command: Command, ranks: int, say: Callable[[str], None]) -> Iterato
         As ``make``; StorageError, StorageRefused.
     """
     with contextlib.ExitStack() as stack:
-        if command.from_run is not None:
-            command = replace(command, from_run=stack.enter_context(copies.local(command.from_run, "last")))
-        if command.weights_from is not None:
-            command = replace(command, weights_from=stack.enter_context(copies.local(command.weights_from, "last")))
+        command = _fetched(command, stack)
         if command.run is not None and is_cloud(command.run):
             mirror = stack.enter_context(opened(str(command.run), say))
             plan = make(command, ranks, say, RunDirectory(mirror.run, mirror.output))
@@ -75,11 +75,37 @@ def planned(command: Command, ranks: int, say: Callable[[str], None]) -> Iterato
         yield plan
 
 
-def make(command: Command, ranks: int, say: Callable[[str], None], existing: RunDirectory | None) -> Plan:
+@contextlib.contextmanager
+def previewed(command: Command, ranks: int, say: Callable[[str], None]) -> Iterator[Plan]:
+    """As ``planned``, of a run that is not begun: nothing is locked, claimed or written."""
+    with contextlib.ExitStack() as stack:
+        command = _fetched(command, stack)
+        existing = RunDirectory(Path(command.run)) if command.run else None
+        if command.run is not None and is_cloud(command.run):
+            output = str(command.run)
+            there = newest.read(output).newest.checkpoints
+            folder = stack.enter_context(copies.local(output, "last")) if there else Path(NOWHERE)
+            existing = RunDirectory(folder, output)
+        yield make(command, ranks, say, existing, lock=False)
+
+
+def _fetched(command: Command, stack: contextlib.ExitStack) -> Command:
+    """The runs that it only reads, as folders."""
+    if command.from_run is not None:
+        command = replace(command, from_run=stack.enter_context(copies.local(command.from_run, "last")))
+    if command.weights_from is not None:
+        command = replace(command, weights_from=stack.enter_context(copies.local(command.weights_from, "last")))
+    return command
+
+
+def make(
+    command: Command, ranks: int, say: Callable[[str], None], existing: RunDirectory | None, *, lock: bool = True
+) -> Plan:
     """Resolves a command, locks the run directory and checks that the data fits.
 
     Args:
         existing: where the run is to be, or is.
+        lock: make the directory, and this process its only writer.
 
     Raises:
         ConfigError, DataError, CheckpointError: with one line that says what, where and what to do.
@@ -87,7 +113,7 @@ def make(command: Command, ranks: int, say: Callable[[str], None], existing: Run
     if command.recipe and command.from_run:
         raise ConfigError(f"give a recipe ({command.recipe}) or --from-run {command.from_run}, not both")
     if existing is not None and existing.exists:
-        return _resume(command, existing, ranks, say)
+        return _resume(command, existing, ranks, say, lock=lock)
     config = _new_config(command)
     check(config, ranks)
     weights = None
@@ -99,9 +125,10 @@ def make(command: Command, ranks: int, say: Callable[[str], None], existing: Run
     elif command.new_head:
         raise ConfigError("--new-head needs --weights-from RUN")
     directory = existing or RunDirectory(rundir.new_path(config.recipe))
-    directory.lock()
+    if lock:
+        directory.lock()
     if directory.exists:  # another process began and ended the run while this one waited for the lock
-        return _resume(command, directory, ranks, say)
+        return _resume(command, directory, ranks, say, lock=lock)
     return Plan(config, directory, None, weights, command.new_head)
 
 
@@ -113,7 +140,7 @@ def _new_config(command: Command) -> RunConfig:
     return configuration.with_overrides(base, command.overrides)
 
 
-def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable[[str], None]) -> Plan:
+def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable[[str], None], *, lock: bool) -> Plan:
     if command.weights_from is not None:
         raise ConfigError(f"{directory.shown} is an existing run: --weights-from starts new ones, choose another --run")
     stored = configuration.load(directory.config)
@@ -131,7 +158,8 @@ def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable
             "without --run, or insist with --allow-changes"
         )
     index = check(config, ranks)
-    directory.lock()
+    if lock:
+        directory.lock()
     for path, old, new, _neutral in changes:
         say(f"changed since the run began: {path} ({old} -> {new})")
     found = checkpoint.read_newest(directory.checkpoints, say)

@@ -83,7 +83,7 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
         _log_to_file(plan.directory)
         log.info("run directory: %s", plan.directory.shown)
 
-    from trainer import loop, runtime
+    from trainer import described, loop, runtime
 
     device = runtime.set_up(config, world)
     distributed.join(world)
@@ -96,8 +96,8 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
         "s" if world.size > 1 else "",
         device,
     )
-    log.info("%s", session.data_line())
-    for line in session.routing_lines():
+    log.info("%s", described.data_line(config, session.index))
+    for line in described.routing_lines(config, session.network, world.size):
         log.info("%s", line)
     outcome = session.run()
     log.info("%s", session.input_line())
