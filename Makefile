@@ -28,7 +28,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate predict compare export tensorboard recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
+.PHONY: help train evaluate predict compare export tensorboard doctor recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DI
 
 tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+
+doctor: $(INSTALLED) ## check this installation, with the mend where something is missing
+	@exec $(BIN)/capsnet doctor $(ARGS)
 
 recipes: $(INSTALLED) ## what there is to train
 	@$(BIN)/capsnet recipes

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import cli_cluster, cli_compare, cli_data, cli_evaluate, cli_job, cli_predict, cli_sync, configs
+from trainer import (
+    cli_cluster,
+    cli_compare,
+    cli_data,
+    cli_doctor,
+    cli_evaluate,
+    cli_job,
+    cli_predict,
+    cli_sync,
+    configs,
+)
 from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
@@ -78,6 +88,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     cli_job.add_worker(commands)
     cli_sync.add_sync(commands)
     cli_cluster.add_cluster(commands)
+    cli_doctor.add_doctor(commands)
     return parser
 
 

@@ -18,6 +18,7 @@ from trainer.errors import ObjectChanged, StorageError, StorageRefused
 from trainer.storage import cloud, local
 from trainer.storage.answers import SCHEME
 from trainer.storage.cloud import Entry
+from trainer.storage.connection import connected
 from trainer.storage.local import sync_folder
 from trainer.storage.retry import PassingError
 
@@ -35,6 +36,7 @@ __all__ = [
     "crc32c",
     "create",
     "delete",
+    "identity",
     "is_cloud",
     "join",
     "listing",
@@ -64,6 +66,11 @@ def cache_folder(policy: StorageConfig = POLICY) -> Path:
     if policy.cache_dir:
         return Path(policy.cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capsnet"
+
+
+def identity() -> str:
+    """Whose credentials this process has for Cloud Storage, in words. Raises StorageRefused where they are broken."""
+    return connected().identity
 
 
 def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry]:

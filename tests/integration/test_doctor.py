@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Bucket
+
+
+def doctor(*words: str, path: Path | None = None) -> tuple[int, dict[str, dict[str, str]]]:
+    environment = {**os.environ, "PYTHONPATH": str(path)} if path else None
+    command = [sys.executable, "-m", "trainer", "doctor", "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, {each["name"]: each for each in json.loads(done.stdout)}
+
+
+def test_two_real_ranks_and_a_real_bucket(bucket: Bucket) -> None:
+    pytest.importorskip("horovod", reason="Horovod is not installed: make horovod")
+    bucket.put("set/a", b"abc")
+    code, found = doctor("--uri", f"{bucket.uri}/set")
+    assert code == 0, found
+    assert found["two ranks"]["said"] == "started by mpirun, and add up to 3"
+    assert "1 objects, the first can be read" in found["bucket"]["said"]
+    assert found["tensorflow"]["level"] == found["horovod"]["level"] == "ok"
+
+
+def test_what_is_broken_is_told_with_its_mend(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text("raise ImportError('libcudart.so is missing')")
+    code, found = doctor("--uri", f"{bucket.uri}-not/set", path=tmp_path)
+    assert code == 1
+    assert found["tensorflow"] == {
+        "name": "tensorflow",
+        "level": "problem",
+        "said": "ImportError: libcudart.so is missing",
+        "mend": found["tensorflow"]["mend"],
+    }
+    assert "make" in found["tensorflow"]["mend"]
+    assert found["two ranks"]["level"] == "skipped"
+    assert found["bucket"]["level"] == "problem"
+    assert "no bucket" in found["bucket"]["said"]
+
+
+def test_it_fits_a_terminal() -> None:
+    command = [sys.executable, "-m", "trainer", "doctor", "--no-ranks"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stdout.endswith("nothing is in the way\n")

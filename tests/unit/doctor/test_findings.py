@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.doctor import libraries, machine
+from trainer.doctor.finding import Answer, asked
+
+GIB = 2**30
+
+
+def test_another_python() -> None:
+    assert machine.python((3, 11)).level == "ok"
+    found = machine.python((3, 12))
+    assert (found.level, "PYTHON=python3.11" in found.mend) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "level", "said"),
+    [
+        (16 * GIB, None, "ok", "16.0 GiB"),
+        (16 * GIB, 2 * GIB, "warning", "16.0 GiB, this container may use 2.0"),
+        (2 * GIB, None, "warning", "2.0 GiB"),
+    ],
+)
+def test_memory_is_what_the_container_may_use(total: int, limit: int | None, level: str, said: str) -> None:
+    found = machine.memory(total, limit)
+    assert (found.level, found.said) == (level, said)
+
+
+def test_a_small_or_read_only_place_for_the_cache(tmp_path: Path) -> None:
+    assert machine.disk(tmp_path / "a" / "b", 50 * GIB).level == "ok"
+    assert "storage.cache_dir" in machine.disk(tmp_path, GIB).mend
+    assert machine.disk(Path("/proc/none"), 50 * GIB).level == "problem"
+
+
+def test_the_default_shared_memory_of_a_container() -> None:
+    assert machine.shm(64 * 2**20).level == "warning"
+    assert machine.shm(8 * GIB).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("seen", "cards", "cuda", "level", "word"),
+    [
+        (0, 0, False, "ok", "none"),
+        (2, 2, True, "ok", "2, one a rank"),
+        (0, 2, False, "problem", "build for CPUs"),
+        (1, 2, True, "problem", "the driver lists 2, TensorFlow sees 1"),
+    ],
+)
+def test_gpus_that_nobody_uses_are_a_problem(seen: int, cards: int, cuda: bool, level: str, word: str) -> None:
+    found = libraries.gpus(seen, cards, cuda=cuda)
+    assert found.level == level
+    assert word in found.said
+
+
+def test_a_tensorflow_that_cannot_be_imported_or_computes_nonsense() -> None:
+    [found] = libraries.tensorflow(Answer(1, "ImportError: libcudart"), 0)
+    assert (found.level, found.said) == ("problem", "ImportError: libcudart")
+    seen = {"version": "2", "gpus": [], "cuda": False, "product": 7.0}
+    assert next(libraries.tensorflow(Answer(0, json.dumps(seen)), 0)).level == "problem"
+    assert [each.level for each in libraries.tensorflow(Answer(0, json.dumps({**seen, "product": 8.0})), 0)] == [
+        "ok"
+    ] * 2
+
+
+def test_a_program_of_its_own_may_crash_or_hang() -> None:
+    assert asked(["-c", "print(1); print(2)"], 30) == Answer(0, "2")
+    assert asked(["-c", "import os; os.abort()"], 30).code == -6
+    assert asked(["-c", "raise SystemExit('broken')"], 30) == Answer(1, "broken")
+    assert asked(["-c", "import time; time.sleep(60)"], 0.5) == Answer(-1, "no end within 0.5 s")

@@ -1,0 +1,92 @@
+"""TensorFlow, GPUs, Horovod and MPI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+from trainer.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Answer, Finding, Findings, asked
+from trainer.errors import ConfigError
+from trainer.launch import mpi
+
+IMPORT_SECONDS, RING_SECONDS = 120.0, 180.0
+COMPUTES = """
+import json, os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
+product = float(tf.linalg.trace(tf.matmul(tf.eye(4), 2 * tf.eye(4))))
+print(json.dumps({"version": tf.__version__, "gpus": gpus, "cuda": tf.test.is_built_with_cuda(), "product": product}))
+"""
+HOROVOD = "import horovod.tensorflow as h; print(h.mpi_built(), bool(h.nccl_built()))"
+
+
+def check(*, ranks: bool) -> Findings:
+    """``ranks``: start two, that reduce a number."""
+    answer = asked(["-c", COMPUTES], IMPORT_SECONDS)
+    cards = gpu_cards()
+    yield from tensorflow(answer, cards)
+    horovod = check_horovod()
+    yield horovod
+    if not ranks:
+        yield Finding("two ranks", SKIPPED, "--no-ranks")
+    elif horovod.level == PROBLEM or answer.code:
+        yield Finding("two ranks", SKIPPED, "after the problem above")
+    else:
+        yield ring(asked(["-m", "trainer.doctor.ring"], RING_SECONDS))
+
+
+def tensorflow(answer: Answer, cards: int) -> Findings:
+    """``cards``: GPUs that the driver lists."""
+    if answer.code:
+        mend = "make clean, and make train sets it up again; the line above is its own"
+        yield Finding("tensorflow", PROBLEM, answer.said, mend)
+        return
+    seen = json.loads(answer.said)
+    if seen["product"] != 8.0:
+        yield Finding("tensorflow", PROBLEM, f"{seen['version']} computes a wrong product", "make clean, make train")
+        return
+    yield Finding("tensorflow", OK, f"{seen['version']}, computes")
+    yield gpus(len(seen["gpus"]), cards, cuda=seen["cuda"])
+
+
+def gpus(seen: int, cards: int, *, cuda: bool) -> Finding:
+    if cards and not cuda:
+        return Finding("gpus", PROBLEM, f"{cards}, and TensorFlow's build for CPUs", "make train ACCELERATOR=gpu")
+    if seen < cards:
+        mend = "is the driver one for CUDA 12.5 or later, and LD_LIBRARY_PATH free of other CUDA libraries?"
+        return Finding("gpus", PROBLEM, f"the driver lists {cards}, TensorFlow sees {seen}", mend)
+    return Finding("gpus", OK, f"{seen}, one a rank" if seen else "none: ranks compute on the CPU")
+
+
+def gpu_cards() -> int:
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    return len(listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def check_horovod() -> Finding:
+    """Whether several ranks could be started, as far as files tell; then whether its library can be loaded."""
+    try:
+        mpi.check_installed()
+    except ConfigError as error:
+        said, _, mend = str(error).partition(": ")
+        return Finding("horovod", PROBLEM, said, mend)
+    answer = asked(["-c", HOROVOD], IMPORT_SECONDS)
+    if answer.code:
+        return Finding("horovod", PROBLEM, answer.said, mpi.MEND)
+    with_mpi, with_nccl = answer.said.split()
+    built = json.loads(mpi.HOROVOD_STAMP.read_text()) if mpi.HOROVOD_STAMP.exists() else {"tensorflow": "?"}
+    said = f"for TensorFlow {built['tensorflow']}, MPI {with_mpi}, NCCL {with_nccl}; {mpi.find_mpirun()}"
+    if gpu_cards() and with_nccl == "False":
+        return Finding("horovod", WARNING, said, "several GPUs reduce over NCCL: make horovod ACCELERATOR=gpu")
+    return Finding("horovod", OK, said)
+
+
+def ring(answer: Answer) -> Finding:
+    if answer.code:
+        mend = "does anything keep local processes from talking to each other? see 'make test ARGS=-k ranks'"
+        return Finding("two ranks", PROBLEM, answer.said, mend)
+    return Finding("two ranks", OK, answer.said)
