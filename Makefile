@@ -11,6 +11,7 @@ LOGDIR ?= runs
 PORT ?= 6006
 WORKERS ?= 2
 LOAD ?=
+STUDY ?= smoke
 IMAGE ?= capsnet:latest
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
@@ -28,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate predict compare export tensorboard doctor recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
+.PHONY: help train evaluate predict compare export tensorboard probe doctor recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,10 @@ export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DI
 
 tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+
+probe: $(INSTALLED) ## where capsule networks stop scaling: five minutes, and a page (STUDY=, OUTPUT=, ARGS=)
+	@$(BIN)/capsnet probe run $(STUDY) --output $(or $(OUTPUT),probes/$(STUDY)) $(ARGS)
+	@$(BIN)/capsnet probe report $(or $(OUTPUT),probes/$(STUDY))
 
 doctor: $(INSTALLED) ## check this installation, with the mend where something is missing
 	@exec $(BIN)/capsnet doctor $(ARGS)

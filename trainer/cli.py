@@ -17,6 +17,7 @@ from trainer import (
     cli_evaluate,
     cli_job,
     cli_predict,
+    cli_probe,
     cli_sync,
     configs,
 )
@@ -89,6 +90,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     cli_sync.add_sync(commands)
     cli_cluster.add_cluster(commands)
     cli_doctor.add_doctor(commands)
+    cli_probe.add_probe(commands)
     return parser
 
 

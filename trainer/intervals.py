@@ -44,10 +44,14 @@ def paired(differences: Sequence[float]) -> Interval | None:
 
 def t_half_width(values: Sequence[float]) -> float:
     """t_(n-1) s / sqrt(n) (Student 1908), s with n - 1."""
+    return t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def t_quantile(freedom: int) -> float:
+    """Within which CONFIDENCE of Student's t lies, on both sides of 0."""
     from scipy.special import stdtrit
 
-    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def wilson(share: float, records: int) -> tuple[float, float]:

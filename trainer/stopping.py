@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import signal
 import sys
 from types import FrameType
 
+PR_SET_PDEATHSIG = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -40,3 +43,18 @@ class StopRequest:
         """As ``check``; from here on signals interrupt nothing, so that what follows is done whole."""
         self._raises = False
         self.check()
+
+
+def stop_with_parent() -> None:
+    """In a child, before its program: when its parent is killed it is asked to stop. On Linux."""
+    _at_death_of_parent(signal.SIGTERM)
+
+
+def die_with_parent() -> None:
+    """The same, and it is killed."""
+    _at_death_of_parent(signal.SIGKILL)
+
+
+def _at_death_of_parent(number: signal.Signals) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -82,6 +82,12 @@ def test_every_container_asks_for_what_it_needs(overlay: str, template: dict[str
         assert "memory" in limits
 
 
+def test_the_pods_of_a_probe_share_all_cells() -> None:
+    [job] = [thing for thing in rendered("probe") if thing["kind"] == "Job"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == int(container["args"][-1].split("/")[1])
+
+
 @pytest.mark.parametrize("overlay", NAMES)
 def test_ranks_have_room_for_the_shard_cache(overlay: str) -> None:
     things = rendered(overlay)

@@ -78,8 +78,15 @@ def test_an_object_replaced_between_two_reads_is_named(bucket: Bucket) -> None:
 def test_an_object_replaced_during_a_read_is_named(bucket: Bucket) -> None:
     bucket.put("a", DATA)
     bucket.proxy.faults.append(Fault("act_midway", action=lambda: bucket.put("a", OTHER)))
+    entry = storage.listing(bucket.uri, QUICK)["a"]
     with pytest.raises(ObjectChanged, match=f"{bucket.uri}/a"):
-        storage.read_bytes(f"{bucket.uri}/a", QUICK)
+        storage.read_range(f"{bucket.uri}/a", 0, len(DATA), QUICK, entry)
+
+
+def test_who_reads_an_object_as_it_is_now_gets_the_one_that_replaced_it(bucket: Bucket) -> None:
+    bucket.put("a", DATA)
+    bucket.proxy.faults.append(Fault("act_midway", action=lambda: bucket.put("a", OTHER)))
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == OTHER
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -25,9 +25,19 @@ ORDER = [
     {"loop", "dry_run"},
     {"scoring", "export"},
     {"library", "bench", "rank"},
-    {"compare", "predict", "doctor"},
+    {"compare", "predict", "doctor", "probe"},
     {"parsing"},
-    {"cli_cluster", "cli_data", "cli_doctor", "cli_compare", "cli_evaluate", "cli_job", "cli_predict", "cli_sync"},
+    {
+        "cli_cluster",
+        "cli_data",
+        "cli_doctor",
+        "cli_compare",
+        "cli_evaluate",
+        "cli_job",
+        "cli_predict",
+        "cli_probe",
+        "cli_sync",
+    },
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -52,6 +62,7 @@ WITHOUT_TENSORFLOW = {
     "cli_evaluate",
     "cli_cluster",
     "cli_doctor",
+    "cli_probe",
     "doctor",
     "cli_job",
     "cli_predict",
@@ -64,7 +75,7 @@ ONLY_IMPORTER = {
     "google.auth": {"storage"},
     "requests": {"storage"},
     "kubernetes": {"cluster"},
-    "matplotlib": {"compare", "scoring"},
+    "matplotlib": {"compare", "scoring", "probe"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import signal
 import subprocess
 import sys
@@ -12,10 +10,10 @@ from pathlib import Path
 from types import FrameType
 
 from trainer.errors import EXIT_DONE, tell
+from trainer.stopping import stop_with_parent
 
 TICK_SECONDS = 0.25
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1
 
 
 class Stopper:
@@ -50,7 +48,7 @@ class Stopper:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_stop_with_parent,
+                preexec_fn=stop_with_parent,
             )
         try:
             while True:
@@ -60,12 +58,6 @@ class Stopper:
                     on_tick()
         finally:
             self._process = None
-
-
-def _stop_with_parent() -> None:
-    """A comparison that is killed leaves no run behind: it is asked to stop, and saves. On Linux."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def cause(code: int, printed: Path) -> str:

@@ -1,0 +1,169 @@
+"""Cells in processes of their own: what they run into, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import Bucket
+from tests.integration.harness import PATIENCE
+from trainer.errors import ConfigError, InterruptedRun
+from trainer.probe import collect, run
+from trainer.probe.records import Records
+from trainer.probe.study import Arm, Axis, Budget, Study, Thresholds
+
+SMALL = {
+    "model.stem.channels": "8",
+    "model.stem.kernel": "5",
+    "model.stem.strides": "2",
+    "model.primary.types": "4",
+    "model.primary.kernel": "5",
+    "model.decoder.hidden": "16",
+    "model.routing.xla": "false",
+    "train.threads": "1",
+}
+STUDY = Study(
+    name="small",
+    about="for tests",
+    measure="cost",
+    recipe="sabour2017",
+    fields={**SMALL, "train.global_batch_size": "16"},
+    budget=Budget(seconds=PATIENCE, memory_mib=1500),
+    arms=(Arm("dynamic"),),
+    axes=(Axis("batch", "train.global_batch_size", ("16", "32768", "65536")),),
+    thresholds=Thresholds(),
+)
+
+
+def never() -> bool:
+    return False
+
+
+def said(lines: list[str]) -> str:
+    return "\n".join(lines)
+
+
+def test_three_cells_of_which_two_run_out_of_memory(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run.run(STUDY, tmp_path, (0, 1), lines.append, never)
+    _, found = collect.results(tmp_path, print)
+    outcomes = {cell.value: result.outcome for cell, result in found}
+    assert outcomes == {"": "ok", "65536": "out of memory", "32768": "out of memory"}, said(lines)
+    centre, largest = found[0][1], found[1][1]
+    assert {"step_seconds", "forward_seconds", "held_mib", "floor_seconds", "entropy"} <= set(centre.numbers)
+    assert 0 < centre.numbers["forward_seconds"] < centre.numbers["step_seconds"] * 3  # a busy machine
+    assert largest.numbers["peak_mib"] > 1500
+    assert "the limit is 1,500" in largest.why
+    run.run(STUDY, tmp_path, (0, 1), lines.append, never)  # nothing is left
+    assert sum(line.startswith("[") for line in lines) == 3
+
+
+def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:
+    study = Study(
+        name="learn",
+        about="for tests",
+        measure="learning",
+        recipe="sabour2017",
+        fields={**SMALL, "train.epochs": "0.5", "log.observe_every_steps": "10", "log.every_steps": "5"},
+        budget=Budget(seconds=PATIENCE, memory_mib=4000),
+        arms=(Arm("dynamic"), Arm("diverges", {"optimizer.learning_rate": "1e30"})),
+        axes=(Axis("iterations", "model.routing.iterations", ("3",)),),
+    )
+    run.run(study, tmp_path, (0, 1), print, never)
+    _, found = collect.results(tmp_path, print)
+    good, bad = (result for _, result in found)
+    assert good.outcome == "ok", good
+    assert good.numbers["accuracy"] > 0.2
+    assert 0 < good.numbers["class_capsules/entropy_iteration_3_last"] <= 1
+    assert bad.outcome == "not finite", bad
+
+
+def probe(output: Path | str, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trainer", "probe", "run", "smoke", "--axis", "children", "--output", str(output)]
+    return subprocess.Popen(
+        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for_cell(process: subprocess.Popen[str]) -> psutil.Process:
+    """The process of the cell that is under way."""
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("["):
+        assert process.poll() is None
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children():
+            if "trainer.probe.cost" in child.cmdline():
+                return child
+        time.sleep(0.02)
+    raise AssertionError("no cell was started")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path, number: signal.Signals) -> None:
+    first = probe(tmp_path)
+    cell = wait_for_cell(first)
+    first.send_signal(number)
+    output, _ = first.communicate(timeout=PATIENCE)
+    assert first.returncode == (-9 if number == signal.SIGKILL else 75), output
+    psutil.wait_procs([cell], timeout=10)
+    assert not cell.is_running() or cell.status() == psutil.STATUS_ZOMBIE
+    known = Records(tmp_path).known(print)
+    assert (len(known.started), len(known.results)) == (1, 0)
+    second = probe(tmp_path)
+    output, _ = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, output
+    known = Records(tmp_path).known(print)
+    assert len(known.results) == 4
+    assert sorted(known.started.values()) == [1, 1, 1, 2]
+    words = [sys.executable, "-m", "trainer", "probe"]
+    for action in ("report", "collect"):
+        assert subprocess.run([*words, action, str(tmp_path)]).returncode == 0
+    rows = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
+    assert [row["outcome"] for row in rows] == ["ok"] * 4
+    assert (tmp_path / "report.html").read_text().count("<svg") == 0  # pictures are data, whole
+
+
+def test_two_machines_share_a_study_in_a_bucket(bucket: Bucket) -> None:
+    uri = f"{bucket.uri}/probes/small"
+    for shard in ("0/2", "1/2"):
+        process = probe(uri, "--shard", shard)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+        assert output.count("ms a step") == 2
+    _, found = collect.results(uri, print)
+    assert [result.outcome for _, result in found] == ["ok"] * 4
+
+
+def test_records_that_are_damaged_or_of_another_version_are_named_and_the_others_kept(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.claim(STUDY)
+    folder = tmp_path / "records"
+    (folder / "one.result.json").write_text('{"cell": "a", "outc')
+    (folder / "two.result.json").write_text('{"version": 0, "cell": "b"}')
+    (folder / "three.started-1.json").write_text('{"version": 1, "cell": "c"}')
+    lines: list[str] = []
+    known = records.known(lines.append)
+    assert (known.started, known.results) == ({"c": 1}, {})
+    assert "one.result.json: cut short" in said(lines)
+    assert "two.result.json: a record of version 0" in said(lines)
+
+
+def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
+    little = Study(**{**vars(STUDY), "budget": Budget(60, 50)})
+    with pytest.raises(ConfigError, match="a cell may have 50 MiB, and the program itself takes"):
+        run.run(little, tmp_path / "a", (0, 1), print, never)
+    Records(tmp_path / "b").claim(STUDY)
+    with pytest.raises(ConfigError, match="holds study small, declared otherwise"):
+        run.run(little, tmp_path / "b", (0, 1), print, never)
+    with pytest.raises(InterruptedRun):
+        run.run(STUDY, tmp_path / "b", (0, 1), print, lambda: True)
+    with pytest.raises(ConfigError, match="no study there"):
+        collect.results(tmp_path, print)

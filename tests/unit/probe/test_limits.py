@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.unit.probe.test_study import STUDY
+from trainer.probe import limits, report
+from trainer.probe.records import COLLAPSED, MEMORY, OK, Result
+from trainer.probe.study import Cell, cells
+
+AXIS = STUDY.axes[0]
+
+
+def measured(outcomes: dict[str, str] | None = None, **steps: float) -> list[tuple[Cell, Result]]:
+    """Every cell with a step of 1 s, or that of its arm; ``outcomes`` of arm a by value."""
+    found = []
+    for cell in cells(STUDY):
+        outcome = (outcomes or {}).get(cell.value, OK) if cell.arm == "a" else OK
+        numbers = {"step_seconds": steps.get(cell.arm, 1.0), "floor_seconds": 0.5, "reference_seconds": 0.01}
+        found.append((cell, Result(cell.key, outcome, numbers)))
+    return found
+
+
+def test_no_limit_is_told_with_how_far_it_was_tried() -> None:
+    found = limits.limit(STUDY, measured(), "a", AXIS)
+    assert found.sentence == "a, parents: no limit reached up to 80"
+
+
+@pytest.mark.parametrize(("outcome", "by"), [(MEMORY, "memory"), (COLLAPSED, "collapse")])
+def test_the_first_value_that_crosses_is_the_limit(outcome: str, by: str) -> None:
+    found = limits.limit(STUDY, measured({"40": outcome, "80": outcome}), "a", AXIS)
+    assert (found.reached, found.stopped_at) == ("20", "40")
+    assert found.by.startswith(by)
+
+
+def test_a_step_against_the_controls() -> None:
+    found = limits.limit(STUDY, measured(a=11.0), "a", AXIS)
+    assert (found.reached, found.stopped_at, found.by) == ("", "10", "time: 11.0 times the control's step")
+    assert not limits.limit(STUDY, measured(a=9.0), "a", AXIS).stopped_at
+
+
+def test_nothing_measured_is_said() -> None:
+    found = [(cell, Result(cell.key, "not measured")) for cell in cells(STUDY)]
+    assert limits.limit(STUDY, found, "a", AXIS).sentence == "a, parents: not measured"
+    assert "Nothing is measured yet." in report.page(STUDY, found)
+
+
+def test_a_slow_minute_of_the_machine_is_taken_out_by_the_reference() -> None:
+    found = measured()
+    cell, result = found[3]
+    slow = {name: 3 * value for name, value in result.numbers.items()}
+    found[3] = (cell, Result(cell.key, OK, slow))
+    steps = [result.numbers["step_seconds"] for _, result in limits.at_one_speed(found)]
+    assert steps == pytest.approx([1.0] * len(steps), rel=1e-12)  # rounding of a division
+
+
+def test_a_power_law_is_found_with_its_exponent() -> None:
+    xs = [10.0, 30.0, 100.0, 300.0]
+    exact = limits.fit(xs, [2 * x**1.5 for x in xs])
+    assert exact is not None
+    assert exact.exponent == pytest.approx(1.5, abs=1e-9)
+    assert exact.half_width < 1e-9
+    ys = np.array([2 * x**1.5 for x in xs]) * np.array([1.1, 0.9, 1.05, 1.0])
+    rough = limits.fit(xs, list(ys))
+    assert rough is not None
+    oracle, covariance = np.polyfit(np.log(xs), np.log(ys), 1, cov="unscaled")
+    residuals = np.log(ys) - np.polyval(oracle, np.log(xs))
+    error = np.sqrt(covariance[0, 0] * (residuals @ residuals) / 2)
+    assert rough.exponent == pytest.approx(oracle[0], rel=1e-9)
+    assert rough.half_width == pytest.approx(4.302652729911275 * error, rel=1e-6)  # t of 2 degrees of freedom, tables
+    assert limits.fit(xs[:2], [1.0, 2.0]) is None
+
+
+def test_the_page_says_what_it_shows_and_needs_nothing_else() -> None:
+    page = report.page(STUDY, measured({"40": MEMORY}))
+    assert "a, parents: memory at 40, 20 is within every threshold" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for cell in cells(STUDY):
+        assert cell.key in page

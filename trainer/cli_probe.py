@@ -1,0 +1,144 @@
+"""``capsnet probe``: where capsule networks stop scaling."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import EXIT_DONE, ConfigError, note
+from trainer.parsing import EXIT_CODES, add, location
+from trainer.probe import studies
+from trainer.probe.study import Study
+
+
+def add_probe(commands: Any) -> None:
+    parser = add(
+        commands,
+        "probe",
+        lambda parsed: int(parsed.run_probe(parsed)),
+        "measure where capsule networks stop scaling, and which limit comes first",
+        "examples:\n"
+        "  capsnet probe run                         # smoke: five minutes on two cores\n"
+        "  capsnet probe show cost                   # axes, thresholds, cells, hours\n"
+        "  capsnet probe run cost --output probes/cost\n"
+        "  capsnet probe report probes/cost          # the page, probes/cost/report.html\n\n"
+        "A study varies one axis at a time around a centre. Each cell runs in a process\n"
+        "of its own within limits of time and memory, and leaves a record: after Ctrl-C\n"
+        "or kill -9 the same command goes on with the cell that was under way.\n\n" + EXIT_CODES,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    def action(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        made.set_defaults(run_probe=run)
+        return made
+
+    run = action("run", _run, "measure the cells of a study that are left")
+    run.add_argument("study", nargs="?", default=studies.DEFAULT, metavar="STUDY", help="(default: %(default)s)")
+    run.add_argument(
+        "--output", type=location, metavar="DIR", help="folder or gs://BUCKET/... (default: a new one under probes/)"
+    )
+    run.add_argument("--shard", default="0/1", metavar="i/N", help="every Nth cell from i on, for several machines")
+    run.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
+    run.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
+    run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
+    action("studies", _studies, "list the studies")
+    show = action("show", _show, "say what a study will do")
+    show.add_argument("study", metavar="STUDY")
+    for name, call, help in (
+        ("collect", _collect, "write all records as cells.jsonl and cells.csv"),
+        ("report", _report, "write the page, report.html"),
+    ):
+        made = action(name, call, help)
+        made.add_argument("results", type=location, metavar="RESULTS", help="what --output was")
+        made.add_argument("--to", type=Path, metavar="DIR", help="(default: RESULTS, where that is a folder)")
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from trainer.probe import run
+
+    study = _limited(studies.load(parsed.study), parsed)
+    output = parsed.output or Path("probes") / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stops: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: stops.append(number))
+    print(f"study {study.name}: {study.about}\nrecords: {output}", flush=True)
+    run.run(study, output, _shard(parsed.shard), lambda line: print(line, flush=True), lambda: bool(stops))
+    print(f"\nthe page: capsnet probe report {output}")
+    return EXIT_DONE
+
+
+def _limited(study: Study, parsed: argparse.Namespace) -> Study:
+    """With the limits and axes that were asked for, which make it another study."""
+    budget = dataclasses.replace(
+        study.budget,
+        **({"memory_mib": parsed.memory} if parsed.memory is not None else {}),
+        **({"seconds": parsed.seconds} if parsed.seconds is not None else {}),
+    )
+    names = [axis.name for axis in study.axes]
+    for name in parsed.axis or []:
+        if name not in names:
+            raise ConfigError(f"study {study.name} has no axis {name}; there are {', '.join(names)}")
+    axes = tuple(axis for axis in study.axes if not parsed.axis or axis.name in parsed.axis)
+    return dataclasses.replace(study, budget=budget, axes=axes)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ConfigError(f"--shard {text}: give i/N with i from 0 to N - 1")
+    return int(match[1]), int(match[2])
+
+
+def _studies(_parsed: argparse.Namespace) -> int:
+    for name in studies.names():
+        print(f"{name:12s}{studies.load(name).about}")
+    return EXIT_DONE
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    from trainer.probe.run import bound
+    from trainer.probe.study import cells
+
+    study = studies.load(parsed.study)
+    every = cells(study)
+    print(f"{study.name}: {study.about}")
+    print(
+        f"centre      {study.recipe} with {', '.join(f'{k}={v}' for k, v in study.fields.items()) or 'nothing changed'}"
+    )
+    for axis in study.axes:
+        print(f"axis        {axis.name} ({axis.field}): {' '.join(axis.values)}")
+    for arm in study.arms:
+        print(f"arm         {arm.name}{', the control' if arm.control else ''}")
+    limits = ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(study.thresholds).items())
+    print(f"a limit is  {limits}; {study.budget.memory_mib:,} MiB; {study.budget.seconds:g} s a cell")
+    print(f"cells       {len(every)}, at most {bound(study, len(every))}")
+    return EXIT_DONE
+
+
+def _collect(parsed: argparse.Namespace) -> int:
+    from trainer.probe import collect
+
+    for path in collect.write(parsed.results, _folder(parsed), note):
+        print(path)
+    return EXIT_DONE
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from trainer.probe import report
+
+    print(report.write(parsed.results, _folder(parsed), note))
+    return EXIT_DONE
+
+
+def _folder(parsed: argparse.Namespace) -> Path:
+    if parsed.to is not None:
+        return Path(parsed.to)
+    if not isinstance(parsed.results, Path):
+        raise ConfigError(f"{parsed.results}: is a bucket; name a folder with --to")
+    return parsed.results

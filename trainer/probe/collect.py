@@ -1,0 +1,88 @@
+"""All records of a study as two files for other programs: JSON Lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ConfigError
+from trainer.probe import todo
+from trainer.probe.records import Records, Result
+from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, cells
+from trainer.storage import Location, atomic_write, join, listing, read_bytes
+
+SKIPPED, MISSING = "skipped", "not measured"
+
+
+def study_of(output: Location) -> Study:
+    """The study as it was declared. Raises ConfigError where there is none."""
+    place = join(output, "study.json")
+    try:
+        if "study.json" not in listing(output):
+            raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
+        content = json.loads(read_bytes(place))["study"]
+        return Study(
+            **{
+                **content,
+                "budget": Budget(**content["budget"]),
+                "thresholds": Thresholds(**content["thresholds"]),
+                "arms": tuple(Arm(**arm) for arm in content["arms"]),
+                "axes": tuple(Axis(**{**axis, "values": tuple(axis["values"])}) for axis in content["axes"]),
+                "seeds": tuple(content["seeds"]),
+            }
+        )
+    except OSError as error:
+        raise ConfigError(f"{output}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{place}: not a study of this version ({error})") from None
+
+
+def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[tuple[Cell, Result]]]:
+    """Every cell in its order with its result; what was skipped or is not measured yet has one that says so."""
+    study = study_of(output)
+    every = cells(study)
+    known = Records(output).known(say)
+    found = []
+    for cell in every:
+        result = known.results.get(cell.key)
+        if result is None:
+            smaller = todo.beyond(study, cell, every, known)
+            why = f"{smaller} was out of memory" if smaller else ""
+            result = Result(cell.key, SKIPPED if smaller else MISSING, why=why, fields=dict(cell.fields))
+        found.append((cell, result))
+    return study, found
+
+
+def write(output: Location, folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """``cells.jsonl`` and ``cells.csv`` into a folder."""
+    _, found = results(output, say)
+    rows: list[dict[str, Any]] = []
+    lines = []
+    for cell, result in found:
+        lines.append(json.dumps({**asdict(cell), **asdict(result)}) + "\n")
+        rows.append(
+            {
+                "cell": cell.key,
+                "arm": cell.arm,
+                "axis": cell.axis,
+                "value": cell.value,
+                "seed": cell.seed,
+                "outcome": result.outcome,
+                "why": result.why,
+                **result.numbers,
+            }
+        )
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {folder / "cells.jsonl": "".join(lines), folder / "cells.csv": table.getvalue()}
+    for path, text in written.items():
+        atomic_write(path, text.encode())
+    return list(written)

@@ -1,0 +1,34 @@
+"""A cell of a cost study: seconds and memory of a network's passes. ``python -m trainer.probe.cost SPEC ANSWER``.
+
+Memory is measured first and in a process of its own, whose allocator gives back what is freed: TensorFlow's keeps what
+it once had, and times under the other would be too long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from trainer.probe.watch import leave
+
+GIVES_BACK = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def main(spec: Path, answer: Path) -> int:
+    found: dict[str, object] = {}
+    for what, environment in (("memory", GIVES_BACK), ("times", {})):
+        command = [sys.executable, "-m", "trainer.probe.passes", what, str(spec)]
+        quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+        done = subprocess.run(command, env=quiet, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return done.returncode
+        found |= json.loads(done.stdout.splitlines()[-1])
+    leave(answer, **found)  # type: ignore[arg-type]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,163 @@
+"""What a study found, from its records alone: for each arm and axis how far it goes, and what stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainer.intervals import t_quantile
+from trainer.probe.records import COLLAPSED, KILLED, MEMORY, NOT_FINITE, OK, TIME, Result
+from trainer.probe.study import CENTRE, Axis, Cell, Study, centre_of
+
+MEASURED = (OK, COLLAPSED)
+STOPS = {
+    MEMORY: "memory",
+    TIME: "time",
+    NOT_FINITE: "numbers that are not finite",
+    COLLAPSED: "collapse: class capsules near 0",
+    KILLED: "being killed",
+}
+Found = Sequence[tuple[Cell, Result]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Results of all seeds at one value of an axis."""
+
+    value: str
+    results: tuple[Result, ...]
+
+    def mean(self, name: str) -> float:
+        """Over the seeds that have the number; not a number where none has."""
+        values = [each.numbers[name] for each in self.results if name in each.numbers and each.outcome in MEASURED]
+        return float(np.mean(values)) if values else math.nan
+
+    def standard_error(self, name: str) -> float:
+        values = [each.numbers[name] for each in self.results if name in each.numbers and each.outcome in MEASURED]
+        return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``reached``: the last value before the limit, '' for none; ``stopped_at``: the first that crosses one, '' where
+    none does; ``by``: which, in words."""
+
+    arm: str
+    axis: str
+    reached: str
+    stopped_at: str
+    by: str
+
+    @property
+    def sentence(self) -> str:
+        if self.stopped_at:
+            return f"{self.arm}, {self.axis}: {self.by} at {self.stopped_at}" + (
+                f", {self.reached} is within every threshold" if self.reached else ", the smallest value that was tried"
+            )
+        if self.reached:
+            return f"{self.arm}, {self.axis}: no limit reached up to {self.reached}"
+        return f"{self.arm}, {self.axis}: not measured"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """y ~ x**exponent, with the half width of its 95 % interval; ``worst``: the largest relative residual."""
+
+    exponent: float
+    half_width: float
+    worst: float
+    points: int
+
+
+def at_one_speed(found: Found) -> list[tuple[Cell, Result]]:
+    """Times as if every cell had met the same machine, by the reference product that was timed beside each.
+
+    On a machine that others use a minute may be half as fast as the next.
+    """
+    references = [r.numbers["reference_seconds"] for _, r in found if "reference_seconds" in r.numbers]
+    if not references:
+        return list(found)
+    middle = float(np.median(references))
+
+    def told(result: Result) -> Result:
+        factor = middle / result.numbers.get("reference_seconds", middle)
+        scaled = {k: v * factor if k.endswith("_seconds") else v for k, v in result.numbers.items()}
+        return replace(result, numbers=scaled)
+
+    return [(cell, told(result)) for cell, result in found]
+
+
+def curve(study: Study, found: Found, arm: str, axis: Axis) -> list[Point]:
+    """Points of an arm along an axis, in the order of its values; the centre stands at its own value."""
+    middle = centre_of(study, axis)
+
+    def at(value: str) -> tuple[Result, ...]:
+        return tuple(
+            result
+            for cell, result in found
+            if cell.arm == arm
+            and ((cell.axis, cell.value) == (axis.name, value) or (cell.axis == CENTRE and value == middle))
+        )
+
+    return [Point(value, at(value)) for value in axis.values]
+
+
+def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
+    """The first tested value that crosses a threshold of the study."""
+    control = next((each.name for each in study.arms if each.control and each.name != arm), None)
+    beside = {point.value: point for point in curve(study, found, control, axis)} if control else {}
+    reached = ""
+    for point in curve(study, found, arm, axis):
+        by = _crossed(study, point, beside)
+        if by:
+            return Limit(arm, axis.name, reached, point.value, by)
+        if any(result.outcome == OK for result in point.results):
+            reached = point.value
+    return Limit(arm, axis.name, reached, "", "")
+
+
+def _crossed(study: Study, point: Point, beside: Mapping[str, Point]) -> str:
+    for result in point.results:
+        if result.outcome in STOPS:
+            return STOPS[result.outcome]
+    rules, other = study.thresholds, beside.get(point.value)
+    if other is not None:
+        ratio = point.mean("step_seconds") / other.mean("step_seconds")
+        if ratio > rules.step_ratio:
+            return f"time: {ratio:.1f} times the control's step"
+        gap = 100 * (other.mean("accuracy") - point.mean("accuracy"))
+        errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
+        if gap > rules.accuracy_gap and gap > 2 * errors:
+            return f"accuracy: {gap:.1f} points below the control"
+    last = [name for result in point.results for name in result.numbers if name.endswith("entropy_last")]
+    entropy = point.mean(max(last)) if last else math.nan
+    if entropy > rules.entropy:
+        return f"routing: couplings of entropy {entropy:.4f} of that of uniform ones"
+    return ""
+
+
+def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
+    """A power law by least squares of the logarithms; None for fewer than three points."""
+    pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if x > 0 and y > 0 and math.isfinite(y)]
+    if len(pairs) < 3:
+        return None
+    log_x, log_y = np.log(np.array(pairs, dtype=np.float64)).T
+    design = np.stack([log_x, np.ones_like(log_x)], axis=1)
+    solution, *_ = np.linalg.lstsq(design, log_y, rcond=None)
+    residuals = log_y - design @ solution
+    freedom = len(pairs) - 2
+    variance = float(residuals @ residuals) / freedom
+    error = math.sqrt(variance / float(((log_x - log_x.mean()) ** 2).sum()))
+    worst = float(np.abs(np.expm1(residuals)).max())
+    return Fit(float(solution[0]), t_quantile(freedom) * error, worst, len(pairs))
+
+
+def number(value: str) -> float:
+    """Of an axis value: itself, or the count of a list; not a number for a word."""
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,164 @@
+"""Seconds, or memory, of a network's passes, in this process: ``python -m trainer.probe.passes times|memory SPEC``.
+
+Forward, forward with backward, and the whole step with its update are timed in turn, with a matrix product of known
+size beside each, so that a slow minute of the machine falls on all and shows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer import config as configuration
+from trainer import configs, losses, optimizer
+from trainer.config import RunConfig
+from trainer.memory import peak_mib
+from trainer.model import costs, network
+from trainer.probe.records import COLLAPSED, NOT_FINITE
+
+SIDE = 768
+"""Of the reference matrix product."""
+ROUNDS, SECONDS = 7, 10.0
+"""At least three rounds, at most so many, and no new one after so many seconds."""
+WARM_UP = 2
+SMALL_LENGTH = 1e-3
+
+
+def main(what: str, spec: Path) -> int:
+    """Prints what it found as the last line, in JSON."""
+    given = json.loads(spec.read_text())
+    config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
+    tf.config.threading.set_intra_op_parallelism_threads(config.train.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(2, config.train.threads))
+    passes = _passes(config)
+    print(json.dumps({"held_mib": _memory(passes["step"])} if what == "memory" else measured(config, passes)))
+    return 0
+
+
+def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -> dict[str, Any]:
+    """Numbers by name; times are medians in s, ``spread`` the distance of their quartiles over the median."""
+    times: dict[str, list[float]] = {name: [] for name in ("reference", *passes)}
+    reference = _reference()
+    for run in (reference, *passes.values()):
+        for _ in range(WARM_UP):
+            run().numpy()
+    began = time.monotonic()
+    for turn in range(ROUNDS):
+        if turn >= 3 and time.monotonic() - began > SECONDS:
+            break
+        for name, run in (("reference", reference), *passes.items()):
+            times[name].append(_timed(run))
+    numbers: dict[str, Any] = {}
+    for name, seconds in times.items():
+        numbers[f"{name}_seconds"] = statistics.median(seconds)
+        low, _, high = statistics.quantiles(seconds, n=4)
+        numbers[f"{name}_spread"] = (high - low) / statistics.median(seconds)
+    macs = costs.costs(config.model).total.multiply_adds * config.train.global_batch_size
+    rate = SIDE**3 / numbers["reference_seconds"]
+    numbers |= {
+        "multiply_adds": macs,
+        "floor_seconds": 3 * macs / rate,  # forward, and twice as much backward, at the rate of the matrix product
+        "rounds": len(times["step"]),
+    }
+    loss = float(passes["forward"]())
+    if not np.isfinite(loss):
+        return {"outcome": NOT_FINITE, "why": f"the loss is {loss}", **numbers}
+    state = _state(config)
+    if state and state["longest"] < SMALL_LENGTH:
+        why = f"the longest class capsule has length {state['longest']:.1e} at the start"
+        return {"outcome": COLLAPSED, "why": why, **numbers, **state}
+    return {**numbers, **state}
+
+
+def _passes(config: RunConfig) -> dict[str, Callable[[], tf.Tensor]]:
+    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
+    update = optimizer.build_optimizer(config.optimizer, net.trainable_variables)
+    update.learning_rate.assign(0.0)  # every round sees the same network
+    random = np.random.default_rng(config.seed)
+    batch = config.train.global_batch_size
+    images_BHWC = tf.constant(random.random((batch, *net.image_shape), dtype=np.float32))
+    labels_B = tf.constant(random.integers(0, config.model.classes, batch))
+    sources = [variable.value for variable in net.trainable_variables]
+
+    def loss() -> tf.Tensor:
+        terms = losses.loss_terms(config.loss, net(images_BHWC, labels_B), images_BHWC, labels_B)
+        return tf.add_n([tf.reduce_mean(tf.cast(term, tf.float32)) for term in terms.values()])
+
+    @tf.function(autograph=False)
+    def forward() -> tf.Tensor:
+        return loss()
+
+    def differentiated() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            total = loss()
+        return total, tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    @tf.function(autograph=False)
+    def gradient() -> tf.Tensor:
+        total, gradients = differentiated()
+        return total + 0.0 * tf.add_n([tf.reduce_sum(tf.cast(each, tf.float32)) for each in gradients])
+
+    @tf.function(autograph=False)
+    def step() -> tf.Tensor:
+        total, gradients = differentiated()
+        update.apply(gradients, net.trainable_variables)
+        return total
+
+    return {"forward": forward, "gradient": gradient, "step": step}
+
+
+def _reference() -> Callable[[], tf.Tensor]:
+    left = tf.random.stateless_uniform([SIDE, SIDE], [0, 0])
+
+    @tf.function(autograph=False)
+    def product() -> tf.Tensor:
+        return tf.reduce_sum(left @ left)
+
+    return product
+
+
+def _timed(run: Callable[[], tf.Tensor]) -> float:
+    began = time.perf_counter()
+    run().numpy()
+    return time.perf_counter() - began
+
+
+def _memory(step: Callable[[], tf.Tensor]) -> float:
+    """MiB that a step holds at its peak above a process at rest, weights not counted."""
+    for _ in range(WARM_UP):
+        step().numpy()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    rest = peak_mib()
+    step().numpy()
+    return peak_mib() - rest
+
+
+def _state(config: RunConfig) -> dict[str, float]:
+    """Of the couplings and class capsules of a fresh network; nothing for one without."""
+    if config.model.head.kind != "capsules":
+        return {}
+    net = network.build(config.model, precision=config.train.precision, seed=config.seed)
+    random = np.random.default_rng(config.seed)
+    images_BHWC = tf.constant(random.random((4, *net.image_shape), dtype=np.float32))
+    outputs = net(images_BHWC, trace=True)
+    lengths = np.linalg.norm(np.asarray(tf.cast(outputs.poses_BJQ, tf.float32)), axis=-1)
+    found = {"longest": float(lengths.max())}
+    for trace in list(outputs.traces.values())[-1:]:
+        found["entropy"] = float(trace.entropy_R[-1])
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,107 @@
+"""Runs the cells of a study that are left, one after the other, and leaves a record of each."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer.errors import CapsnetError, ConfigError, InterruptedRun
+from trainer.probe import records as recording
+from trainer.probe import todo
+from trainer.probe.records import ERROR, Records, Result
+from trainer.probe.study import Cell, Study, cells, config_of
+from trainer.probe.watch import watch
+from trainer.progress import clock
+from trainer.storage import Location
+
+MODULES = {"cost": "trainer.probe.cost", "learning": "trainer.probe.learning"}
+FOOTPRINT_SECONDS = 120.0
+
+
+def run(
+    study: Study, output: Location, shard: tuple[int, int], say: Callable[[str], None], stopped: Callable[[], bool]
+) -> None:
+    """Measures the cells of shard (i, N), i from 0: every Nth of the study.
+
+    Raises:
+        ConfigError: the output or the memory limit cannot be used. InterruptedRun: stopped; records are whole.
+    """
+    mine = cells(study)[shard[0] :: shard[1]]
+    records = Records(output)
+    records.claim(study)
+    for result in todo.killed(mine, records.known(say)):
+        records.finish(result)
+    say(f"at most {bound(study, len(todo.left(study, mine, records.known(say))))} for what is left")
+    check_footprint(study, stopped)
+    began, done = time.monotonic(), 0
+    while left := todo.left(study, mine, known := records.known(say)):
+        cell = left[0]
+        eta = clock((time.monotonic() - began) / done * len(left)) if done else "-:--"
+        say(f"[{len(mine) - len(left) + 1}/{len(mine)}, ETA {eta}] {cell.key}")
+        records.start(
+            cell,
+            known.started.get(cell.key, 0) + 1,
+            {"seconds": study.budget.seconds, "memory_mib": study.budget.memory_mib},
+        )
+        measured = measure(study, cell, stopped)
+        if measured is None:
+            raise InterruptedRun("stopped; the same command goes on with the cell that was under way")
+        records.finish(measured)
+        say(f"    {summary(measured)}")
+        done += 1
+
+
+def bound(study: Study, count: int) -> str:
+    """The most that so many cells can take, in words."""
+    hours = count * study.budget.seconds / 3600
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+
+
+def measure(study: Study, cell: Cell, stopped: Callable[[], bool]) -> Result | None:
+    """One cell; None where a stop was asked for."""
+    try:
+        config_of(study, cell)
+    except CapsnetError as error:  # sizes that do not fit are an answer too
+        return _result(cell, ERROR, str(error), {})
+    spec: dict[str, object] = {"recipe": study.recipe, "fields": dict(cell.fields)}
+    with tempfile.TemporaryDirectory(prefix="capsnet-probe-") as folder:
+        budget = study.budget
+        found = watch(MODULES[study.measure], spec, Path(folder), budget.seconds, budget.memory_mib, stopped)
+    return None if found is None else _result(cell, found.outcome, found.why, found.numbers)
+
+
+def check_footprint(study: Study, stopped: Callable[[], bool]) -> None:
+    """Raises ConfigError where a cell's limit is below what the program takes before it does anything."""
+    with tempfile.TemporaryDirectory(prefix="capsnet-probe-") as folder:
+        found = watch("trainer.probe.footprint", {}, Path(folder), FOOTPRINT_SECONDS, float("inf"), stopped)
+    if found is None:
+        raise InterruptedRun("stopped before the first cell")
+    if found.numbers["peak_mib"] > study.budget.memory_mib:
+        raise ConfigError(
+            f"study {study.name}: a cell may have {study.budget.memory_mib:,} MiB, and the program itself takes "
+            f"{found.numbers['peak_mib']:,.0f}; raise --memory"
+        )
+
+
+def summary(result: Result) -> str:
+    seconds = result.numbers.get("step_seconds")
+    parts = [result.outcome]
+    parts += [f"{1e3 * seconds:,.0f} ms a step"] if seconds else []
+    parts += [f"accuracy {100 * result.numbers['accuracy']:.1f} %"] if "accuracy" in result.numbers else []
+    parts += [f"{result.numbers['peak_mib']:,.0f} MiB"] if "peak_mib" in result.numbers else []
+    return ", ".join(parts) + (f": {result.why}" if result.why else "")
+
+
+def _result(cell: Cell, outcome: str, why: str, numbers: dict[str, float]) -> Result:
+    return Result(
+        cell.key,
+        outcome,
+        numbers,
+        why,
+        dict(cell.fields),
+        recording.software(),
+        recording.hardware(),
+        time.time(),
+    )

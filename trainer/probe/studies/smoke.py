@@ -1,0 +1,21 @@
+"""Five minutes on two cores: what a step costs over parents and children, routed and not."""
+
+from trainer.probe.study import Arm, Axis, Budget, Study
+
+STUDY = Study(
+    name="smoke",
+    about="seconds and memory of a step of the quick recipe, in five minutes on two cores",
+    measure="cost",
+    recipe="quick",
+    fields={"train.global_batch_size": "32", "train.threads": "2"},
+    budget=Budget(seconds=60, memory_mib=3000),
+    arms=(
+        Arm("dynamic", {"model.routing.algorithm": "dynamic"}),
+        Arm("convolutions", {"model.head.kind": "conv_parameters"}, control=True),
+    ),
+    axes=(
+        Axis("parents", "model.classes", ("10", "30", "100")),
+        Axis("children", "model.primary.types", ("16", "64")),
+        Axis("iterations", "model.routing.iterations", ("1", "3", "6")),
+    ),
+)
