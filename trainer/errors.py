@@ -48,6 +48,14 @@ class StorageRefused(CapsnetError):
     exit_code = EXIT_WRONG
 
 
+class ClusterError(CapsnetError):
+    """A cluster could not be reached, or refused what it was sent."""
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
+
+
 class ObjectChanged(DataError):
     """An object is another one than when reading began."""
 

@@ -82,3 +82,13 @@ def new_space(images: dict[str, str], folder: Path) -> Iterator[Space]:
 def space(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
     """A namespace for the tests of a file."""
     yield from new_space(images, tmp_path_factory.mktemp("space"))
+
+
+@pytest.fixture(scope="module")
+def image(images: dict[str, str]) -> str:
+    return images["capsnet"]
+
+
+@pytest.fixture(scope="module")
+def namespace(space: Space) -> str:
+    return space.name

@@ -134,6 +134,10 @@ def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
     asked = [end for end in ends if end is not None and end.stopped]
     assert len(asked) >= len(FAULTS) - 1, ends  # all but the kill came with a warning
     assert_let_go(space, "faults")
+    words = [sys.executable, "-m", "trainer", "status", "faults", "--namespace", space.name]
+    status = subprocess.run(words, capture_output=True, text=True).stdout
+    assert "old: done" in status
+    assert status.count("exit 75") == len(ends) - 1 - sum(end is None for end in ends)
 
 
 def test_its_scalars_are_in_tensorboard(space: Space, storage: str) -> None:

@@ -1,177 +1,149 @@
-"""A cluster from outside: objects as plain dictionaries, and its refusals in one line."""
+"""A connection to one namespace of a cluster, and what it refuses in one line each."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
 
-from trainer.errors import CapsnetError, ConfigError
+from trainer.errors import ClusterError, ConfigError
 
-MPI_GROUP, MPI_VERSION, MPI_PLURAL = "kubeflow.org", "v2beta1", "mpijobs"
-RUNS = "app.kubernetes.io/name=capsnet,app.kubernetes.io/component=train"
-"""Label that every run has, however it was applied."""
-TIMEOUT = (5.0, 30.0)
+TIMEOUT_SECONDS = 15.0
+KUBECTL_SECONDS = 60.0
+GROUP, VERSION, MPIJOBS = "kubeflow.org", "v2beta1", "mpijobs"
+NO_KUBECTL = "kubectl is not on the PATH, and renders the manifests: see https://kubernetes.io/docs/tasks/tools"
+_FORBIDDEN = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
 
-Thing = dict[str, Any]
+Object = dict[str, Any]
+"""As the API gives it, in JSON."""
 
 
-class ClusterError(CapsnetError):
-    """The cluster could not be reached, or said no."""
+class NoClusterError(ConfigError):
+    """No kubeconfig says where a cluster is."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One namespace of the cluster of a context."""
+    """``context``: of the kubeconfig, empty within a pod."""
 
-    api: client.ApiClient
-    namespace: str
+    connection: client.ApiClient
     context: str
+    namespace: str
 
-    def runs(self) -> list[Thing]:
-        """Jobs and MPIJobs that train, the oldest first."""
-        jobs = self._items(client.BatchV1Api(self.api).list_namespaced_job, self.namespace, label_selector=RUNS)
-        custom = client.CustomObjectsApi(self.api).list_namespaced_custom_object
-        try:
-            place = (MPI_GROUP, MPI_VERSION, self.namespace, MPI_PLURAL)
-            mpi = self._asked(custom, *place, label_selector=RUNS)["items"]
-        except NotThere:  # no MPI Operator
-            mpi = []
-        found = [{**each, "kind": kind} for kind, items in (("Job", jobs), ("MPIJob", mpi)) for each in items]
-        return sorted(found, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
+    @property
+    def core(self) -> Any:
+        return client.CoreV1Api(self.connection)
 
-    def pods(self, run: Thing) -> list[Thing]:
-        """Of a run, the oldest first."""
-        label = "training.kubeflow.org/job-name" if run["kind"] == "MPIJob" else "batch.kubernetes.io/job-name"
-        selector = f"{label}={run['metadata']['name']}"
-        found = self._items(client.CoreV1Api(self.api).list_namespaced_pod, self.namespace, label_selector=selector)
-        return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    @property
+    def batch(self) -> Any:
+        return client.BatchV1Api(self.connection)
 
-    def warnings(self, name: str) -> list[str]:
-        """What was only written to events about an object of that name, the newest last."""
-        selector = f"involvedObject.name={name},type=Warning"
-        events = self._items(client.CoreV1Api(self.api).list_namespaced_event, self.namespace, field_selector=selector)
-        return [f"{event['reason']}: {event['message']}" for event in sorted(events, key=_when)]
+    @property
+    def custom(self) -> Any:
+        return client.CustomObjectsApi(self.connection)
 
-    def config_map(self, run: Thing) -> dict[str, str]:
-        """What the run is: the ConfigMap that its first container takes its environment from."""
-        name = config_map_of(run)
-        found = self._asked(client.CoreV1Api(self.api).read_namespaced_config_map, name, self.namespace)
-        return dict(found.get("data") or {})
-
-    def log(self, pod: str, **options: Any) -> str:
-        """Of a pod's only container; '' where there is none yet."""
-        read = client.CoreV1Api(self.api).read_namespaced_pod_log
-        try:
-            answer = self._said(lambda: read(pod, self.namespace, _preload_content=False, **options))
-        except (ClusterError, NotThere):
-            return ""
-        return str(answer.data.decode(errors="replace"))
-
-    def follow(self, pod: str) -> Iterator[str]:
-        """The lines of a pod's log as they come, with times; ends with the container."""
-        read = client.CoreV1Api(self.api).read_namespaced_pod_log
-        try:
-            answer: Any = read(pod, self.namespace, follow=True, timestamps=True, _preload_content=False)
-            rest = b""
-            for part in answer.stream():
-                *lines, rest = (rest + part).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
-        except (ApiException, HTTPError):  # it waits to be started, or is gone: the caller looks again
-            return
-
-    def delete(self, run: Thing) -> None:
-        name, policy = run["metadata"]["name"], "Background"
-        if run["kind"] == "MPIJob":
-            remove = client.CustomObjectsApi(self.api).delete_namespaced_custom_object
-            place = (MPI_GROUP, MPI_VERSION, self.namespace, MPI_PLURAL)
-            self._said(lambda: remove(*place, name, propagation_policy=policy))
-        else:
-            batch = client.BatchV1Api(self.api)
-            self._said(lambda: batch.delete_namespaced_job(name, self.namespace, propagation_policy=policy))
-
-    def delete_config_map(self, name: str) -> None:
-        self._said(lambda: client.CoreV1Api(self.api).delete_namespaced_config_map(name, self.namespace))
-
-    def _items(self, call: Callable[..., Any], *words: Any, **options: Any) -> list[Thing]:
-        items: list[Thing] = self._asked(call, *words, **options).get("items", [])
-        return items
-
-    def _asked(self, call: Callable[..., Any], *words: Any, **options: Any) -> Thing:
-        answer = self._said(lambda: call(*words, _preload_content=False, _request_timeout=TIMEOUT, **options))
-        found: Thing = json.loads(answer.data)
+    def objects(self, kind: str, labels: str = "") -> list[Object]:
+        """All jobs, mpijobs, pods or events of the namespace. Raises ClusterError, ConfigError."""
+        given = {"label_selector": labels, "_preload_content": False, "_request_timeout": TIMEOUT_SECONDS}
+        with asked():
+            if kind == "mpijobs":
+                return self._mpijobs(given)
+            ask = {
+                "jobs": self.batch.list_namespaced_job,
+                "pods": self.core.list_namespaced_pod,
+                "events": self.core.list_namespaced_event,
+            }[kind]
+            found: list[Object] = json.loads(ask(self.namespace, **given).data)["items"]
         return found
 
-    def _said(self, call: Callable[[], Any]) -> Any:
+    def _mpijobs(self, given: dict[str, Any]) -> list[Object]:
+        """None where the cluster does not know the kind."""
         try:
-            return call()
+            answer = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, MPIJOBS, **given)
         except ApiException as error:
             if error.status == 404:
-                raise NotThere(_message(error)) from None
-            raise ClusterError(f"the cluster of context {self.context} says: {_message(error)}") from None
-        except HTTPError as error:
-            where = self.api.configuration.host
-            raise ClusterError(f"{where} (context {self.context}) does not answer: {type(error).__name__}") from None
-
-
-class NotThere(CapsnetError):  # an answer
-    """There is no such object, or no such kind of object."""
+                return []
+            raise
+        found: list[Object] = json.loads(answer.data)["items"]
+        return found
 
 
 def connect(context: str | None, namespace: str | None) -> Cluster:
-    """The cluster of a context of the kubeconfig, or of the current one.
+    """The cluster of a context, by default the current one, and its namespace.
 
     Raises:
-        ConfigError: there is no such context, or no kubeconfig.
+        NoClusterError: no kubeconfig.
+        ConfigError: no such context.
     """
+    settings = client.Configuration()
+    settings.retries = Retry(connect=1, read=1, redirect=0)
     try:
-        contexts, active = config.list_kube_config_contexts()
-        chosen = next(each for each in contexts if each["name"] == context) if context else active
-        api = config.new_client_from_config(context=chosen["name"])
-    except StopIteration:
-        names = ", ".join(each["name"] for each in contexts)
-        raise ConfigError(f"no context {context} in the kubeconfig; there are {names}") from None
-    except (ConfigException, OSError) as error:
-        raise ConfigError(f"no cluster: {' '.join(str(error).split())}; set KUBECONFIG") from None
-    api.configuration.retries = False  # what does not answer is told at once
-    api.rest_client = type(api.rest_client)(api.configuration)
-    return Cluster(api, namespace or chosen["context"].get("namespace") or "default", chosen["name"])
+        contexts, current = config.list_kube_config_contexts()
+        names = {entry["name"]: entry for entry in contexts}
+        chosen = names.get(context) if context else current
+        if chosen is None:
+            raise ConfigError(f"--context {context}: not in the kubeconfig, which has {', '.join(sorted(names))}")
+        config.load_kube_config(context=chosen["name"], client_configuration=settings)
+    except (ConfigException, yaml.YAMLError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise NoClusterError(
+            f"no cluster: {said}; set KUBECONFIG, or make ~/.kube/config (on GKE: gcloud container clusters "
+            "get-credentials CLUSTER)"
+        ) from None
+    place = namespace or chosen["context"].get("namespace") or "default"
+    return Cluster(client.ApiClient(settings), chosen["name"], place)
 
 
-def find(runs: list[Thing], name: str, cluster: Cluster) -> Thing:
-    """The run of a name. Raises ConfigError where there is none, or two."""
-    found = [run for run in runs if run["metadata"]["name"] == name]
-    if len(found) == 1:
-        return found[0]
+@contextlib.contextmanager
+def asked() -> Iterator[None]:
+    """What the API refuses, or its silence, as an error for a person."""
+    try:
+        yield
+    except ApiException as error:
+        raise refusal(_message(error)) from None
+    except HTTPError as error:
+        raise _silent(str(getattr(error, "reason", None) or error)) from None
+
+
+def refusal(message: str) -> ConfigError | ClusterError:
+    """The error for what the API, or kubectl, said."""
+    found = _FORBIDDEN.search(message)
     if found:
-        raise ConfigError(f"{name}: a Job and an MPIJob have that name; delete one with kubectl")
-    names = ", ".join(run["metadata"]["name"] for run in runs[-5:]) or "none"
-    raise ConfigError(f"no run {name} in namespace {cluster.namespace} of context {cluster.context}; there is {names}")
+        resource = ".".join(filter(None, (found["resource"], found["group"])))
+        where = f"in namespace {found['namespace']}" if found["namespace"] else "in the cluster"
+        return ConfigError(
+            f"permission denied: {found['user']} may not {found['verb']} {resource} {where}; "
+            "ask for a Role with that verb, or take another --context or --namespace"
+        )
+    kind = re.search(r'no matches for kind "(\w+)" in version "([^"]+)"', message)
+    if kind:
+        operator = "; install the MPI Operator, or take an overlay of one pod" if kind[1] == "MPIJob" else ""
+        return ConfigError(f"the cluster does not know the kind {kind[1]} ({kind[2]}){operator}")
+    if re.search(r"connection (to the server )?.*refused|Unable to connect|no such host|i/o timeout", message):
+        return _silent(message)
+    if "Unauthorized" in message or "must be logged in" in message:
+        return ConfigError("the cluster does not accept the credentials of the kubeconfig; log in again")
+    return ClusterError(f"the cluster refused: {message}")
 
 
-def template_of(run: Thing) -> Thing:
-    """The template of the pod that knows what the run is."""
-    template: Thing
-    if run["kind"] == "MPIJob":
-        template = run["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]
-    else:
-        template = run["spec"]["template"]
-    return template
-
-
-def config_map_of(run: Thing) -> str:
-    sources = template_of(run)["spec"]["containers"][0].get("envFrom", [])
-    return next((str(each["configMapRef"]["name"]) for each in sources if "configMapRef" in each), "")
-
-
-def _when(event: Thing) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+def _silent(reason: str) -> ClusterError:
+    short = re.sub(r"^.*?(?=Failed to|\[Errno|The connection|dial tcp)", "", reason)
+    line = f"the cluster does not answer ({short[:160]}); is it up, and KUBECONFIG or --context right?"
+    return ClusterError(line, unreachable=True)
 
 
 def _message(error: ApiException) -> str:
@@ -179,3 +151,20 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
+
+
+def kubectl(arguments: Sequence[str], manifest: str = "", cluster: Cluster | None = None) -> str:
+    """What kubectl prints. Raises ConfigError or ClusterError with the last line that it complains with."""
+    where = ["--context", cluster.context, "--namespace", cluster.namespace] if cluster else []
+    try:
+        done = subprocess.run(
+            ["kubectl", *where, *arguments], input=manifest, capture_output=True, text=True, timeout=KUBECTL_SECONDS
+        )
+    except FileNotFoundError:
+        raise ConfigError(NO_KUBECTL) from None
+    except subprocess.TimeoutExpired:
+        raise _silent(f"kubectl {arguments[0]} took more than {KUBECTL_SECONDS:.0f} s") from None
+    if done.returncode:
+        said = [line for line in done.stderr.strip().splitlines() if not line.startswith("Warning:")]
+        raise refusal(" ".join(said) if said else f"kubectl {arguments[0]} returned {done.returncode}")
+    return done.stdout

@@ -1,105 +1,102 @@
-"""Watching a run: its state as it changes, its progress, its logs through pods that come and go."""
+"""Watching a run until it is over: what it waits for, its lines, why it starts again, how it ended."""
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
 
-from trainer.cluster import state
-from trainer.cluster.api import Cluster, Thing, find
-from trainer.cluster.state import State
+from trainer.cluster import runs
+from trainer.cluster.api import Cluster
+from trainer.cluster.facts import Pod, Run
+from trainer.cluster.standing import Standing, State, standing
+from trainer.errors import EXIT_UNEXPECTED, ClusterError, note
+from trainer.progress import Progress
 
-LOOK_SECONDS = 2.0
-SAY_SECONDS = 10.0
-TAIL_LINES = 20
-ORDER_SECONDS = 1.0
-"""Lines of several pods are put in the order of their times where they come within so much of each other."""
-
-
-def look(cluster: Cluster, run: Thing) -> tuple[State, list[Thing]]:
-    """How a run stands, and its pods."""
-    pods = cluster.pods(run)
-    warnings = [] if pods else cluster.warnings(run["metadata"]["name"])
-    return state.state_of(run, pods, warnings, state.utc_now()), pods
+PERIOD_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
+"""A cluster that does not answer for so long ends the watching, not the run."""
+MARGIN_SECONDS = 30.0
+"""Clocks here and there agree to less than that."""
 
 
-def progress(cluster: Cluster, pods: list[Thing]) -> str:
-    """What the pod that leads says last of step, loss, images/s and ETA."""
-    running = [pod for pod in state.leading(pods) if pod["status"].get("phase") == "Running"]
-    return state.progress_in(cluster.log(running[-1]["metadata"]["name"], tail_lines=TAIL_LINES)) if running else ""
+class Reader:
+    """Gives each line of a pod's log once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._last: dict[str, tuple[str, float]] = {}  # by pod: time of its last line, and when that was read
+
+    def new(self, pod: Pod) -> list[tuple[str, str]]:
+        """Time and text of the lines since the call before."""
+        last, read = self._last.get(pod.uid, ("", 0.0))
+        now = time.monotonic()
+        since = now - read + MARGIN_SECONDS if last else None
+        lines = [line for line in runs.log_lines(self._cluster, pod, since=since) if line[0] > last]
+        if lines:
+            self._last[pod.uid] = (lines[-1][0], now)
+        return lines
 
 
-def follow(cluster: Cluster, name: str, say: Callable[[str], None]) -> State:
-    """Says what changes until the run is over, and how it ended."""
-    told, said_at = "", 0.0
+def follow(cluster: Cluster, name: str) -> int:
+    """Returns the exit code of the run.
+
+    Raises:
+        ConfigError: there is no such run, or it was deleted meanwhile.
+        ClusterError: the cluster has not answered for two minutes.
+    """
+    reader, shown = Reader(cluster), Progress(0, 0.0, quiet=False)
+    said: Standing | None = None
+    before: Pod | None = None
+    silent_since = 0.0
     while True:
-        now, pods = look(cluster, find(cluster.runs(), name, cluster))
-        line = f"{now.state}{f': {now.why}' if now.why else ''}"
-        if line != told:
-            say(f"{name} {line}")
-            told = line
-        if now.state in state.OVER:
-            return now
-        if now.state == state.RUNNING and time.monotonic() - said_at > SAY_SECONDS:
-            step = progress(cluster, pods)
-            if step:
-                say(f"{name} {step}")
-                said_at = time.monotonic()
-        time.sleep(LOOK_SECONDS)
+        try:
+            run = runs.one(cluster, name)
+            now = standing(run)
+            lost = taken_away(before, run)
+            before = runs.newest_main(run)
+            if lost and not now.over:
+                shown.end_line()
+                print(f"{State.RESTARTING}: {lost}", flush=True)
+            if now != said and now.state is not State.DONE:
+                shown.end_line()
+                print(_line(now), flush=True)
+                said = now
+            _show_log(reader, run, shown)
+            silent_since = 0.0
+        except ClusterError as error:
+            silent_since = silent_since or time.monotonic()
+            if time.monotonic() - silent_since > PATIENCE_SECONDS:
+                raise
+            shown.end_line()
+            note(f"{error}; asking again")
+            time.sleep(PERIOD_SECONDS)
+            continue
+        if now.over:
+            shown.end_line()
+            if now.state is State.DONE:
+                print(f"done: {name}", flush=True)
+            return EXIT_UNEXPECTED if now.code is None else now.code
+        time.sleep(PERIOD_SECONDS)
 
 
-def result(cluster: Cluster, name: str) -> str:
-    """The line of a finished run that says its score; '' where its log is gone."""
-    pods = state.leading(cluster.pods(find(cluster.runs(), name, cluster)))
-    lines = cluster.log(pods[-1]["metadata"]["name"], tail_lines=TAIL_LINES).splitlines() if pods else []
-    return next((line for line in lines if line.startswith("test accuracy")), "")
+def taken_away(before: Pod | None, run: Run) -> str:
+    """Of a pod that was there at the look before and has vanished without an end; empty where there is none."""
+    if before is None or before.over or before.uid in {pod.uid for pod in run.pods}:
+        return ""
+    return f"{before.name} was taken away: deleted, preempted, or its node is gone"
 
 
-def logs(cluster: Cluster, name: str) -> list[str]:
-    """What all pods of a run have said, in the order of time, each line behind the role of its pod."""
-    pods = cluster.pods(find(cluster.runs(), name, cluster))
-    lines = []
-    for pod in pods:
-        for line in cluster.log(pod["metadata"]["name"], timestamps=True).splitlines():
-            when, _, text = line.partition(" ")
-            lines.append((when, state.role_of(pod), text))
-    return [f"{role} | {text}" for _, role, text in sorted(lines)]
+def _line(now: Standing) -> str:
+    return f"{now.state}: {now.cause}" if now.cause else str(now.state)
 
 
-def follow_logs(cluster: Cluster, name: str) -> Iterator[str]:
-    """As ``logs``, and on until the run is over, also from pods that are made meanwhile."""
-    arrived: queue.Queue[tuple[str, str, str]] = queue.Queue()
-    threads: dict[str, threading.Thread] = {}
-    seen: dict[str, str] = {}
-
-    def read(pod: Thing) -> None:
-        name = pod["metadata"]["name"]
-        for line in cluster.follow(name):
-            when, _, text = line.partition(" ")
-            if when > seen.get(pod["metadata"]["uid"], ""):
-                seen[pod["metadata"]["uid"]] = when
-                arrived.put((when, state.role_of(pod), text))
-
-    def waiting() -> Iterator[str]:
-        lines = []
-        while not arrived.empty():
-            lines.append(arrived.get())
-        yield from (f"{role} | {text}" for _, role, text in sorted(lines))
-
-    while True:
-        now, pods = look(cluster, find(cluster.runs(), name, cluster))
-        for pod in pods:
-            uid = pod["metadata"]["uid"]
-            idle = uid not in threads or (not threads[uid].is_alive() and pod["status"].get("phase") == "Running")
-            if idle and pod["status"].get("phase") != "Pending":
-                threads[uid] = threading.Thread(target=read, args=(pod,), daemon=True)
-                threads[uid].start()
-        time.sleep(ORDER_SECONDS)
-        if now.state in state.OVER:
-            for thread in threads.values():
-                thread.join(timeout=LOOK_SECONDS)
-            yield from waiting()
-            return
-        yield from waiting()
+def _show_log(reader: Reader, run: Run, shown: Progress) -> None:
+    """Steps as one live line where there is a terminal."""
+    pod = runs.newest_main(run)
+    if pod is None or pod.phase == "Pending":
+        return
+    for _, text in reader.new(pod):
+        if runs.STEP.match(text):
+            shown.text(text)
+        elif text:
+            shown.end_line()
+            print(text, flush=True)

@@ -1,137 +1,150 @@
-"""An overlay as a new run: a temporary kustomization over it, so that nothing is written down twice."""
+"""Overlays of k8s/, a checkout's or an installed wheel's, and a run's own kustomization over one of them."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
+from trainer.cluster.api import Object, kubectl
+from trainer.config import nearest
 from trainer.errors import ConfigError
 
-CHECKOUT = Path(__file__).parents[2] / "k8s" / "overlays"
-INSTALLED = Path(sys.prefix) / "share" / "capsnet" / "k8s" / "overlays"
-SAID = 400
-"""Characters of what kubectl says: it may repeat whole files."""
-KUBECTL = "https://kubernetes.io/docs/tasks/tools"
-NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
-"""Of a run: a DNS label, with room for what Kubernetes appends to pods."""
-
-Thing = dict[str, Any]
+CHECKOUT = Path(__file__).parents[2] / "k8s"
+INSTALLED = Path(sys.prefix) / "share" / "capsnet" / "k8s"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT, TRAIN = "app.kubernetes.io/component", "train"
+KINDS = ("Job", "MPIJob")
+SETTINGS = "run"
+"""Name of the ConfigMap that says what a run is."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What an overlay gives. ``run``: the Job or MPIJob; ``values``: the ConfigMap that says what it is."""
+    """All objects of an overlay; ``run``: the Job or MPIJob; ``settings``: RECIPE, DATA, OUTPUT and OPTIONS."""
 
-    things: tuple[Thing, ...]
-    run: Thing
-    values: dict[str, str]
+    objects: list[Object]
+    run: Object
+    settings: dict[str, str]
 
-
-def shipped() -> Path:
-    """The folder of overlays that came with the package."""
-    return CHECKOUT if CHECKOUT.is_dir() else INSTALLED
-
-
-def find(overlay: str) -> Path:
-    """A shipped overlay, or a folder with a kustomization. Raises ConfigError where it is neither."""
-    for path in (shipped() / overlay, Path(overlay)):
-        if (path / "kustomization.yaml").is_file():
-            return path.resolve()
-    names = ", ".join(sorted(path.name for path in shipped().iterdir())) if shipped().is_dir() else "none"
-    raise ConfigError(f"no overlay {overlay}: give the folder of a kustomization, or one of {names}")
-
-
-def render(path: Path, changes: Thing | None = None) -> Rendered:
-    """The objects of an overlay, with ``changes`` laid over it: further fields of a kustomization.
-
-    Raises:
-        ConfigError: kubectl is missing or refuses it, or it is no training run.
-    """
-    if shutil.which("kubectl") is None:
-        raise ConfigError(f"kubectl is missing, and renders overlays; see {KUBECTL}")
-    with tempfile.TemporaryDirectory(prefix="capsnet-") as folder:
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [os.path.relpath(path, Path(folder).resolve())],
-            **(changes or {}),
+    @property
+    def templates(self) -> dict[str, tuple[int, Object]]:
+        """Role of the pods, how many there are, and their template."""
+        spec = self.run["spec"]
+        if self.run["kind"] == "Job":
+            return {TRAIN: (spec.get("parallelism", 1), spec["template"])}
+        return {
+            role.lower(): (part.get("replicas", 1), part["template"]) for role, part in spec["mpiReplicaSpecs"].items()
         }
-        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
-    if done.returncode:
-        said = " ".join(done.stderr.partition("err=")[2].split()).strip('"<> ') or done.stderr.strip()
-        raise ConfigError(f"{path}: kubectl cannot render it: {said[:SAID]}")
-    things = tuple(each for each in yaml.safe_load_all(done.stdout) if each)
-    runs = [each for each in things if each["kind"] in ("Job", "MPIJob")]
-    values = [each["data"] for each in things if each["kind"] == "ConfigMap" and "RECIPE" in each.get("data", {})]
-    if len(runs) != 1 or len(values) != 1:
-        raise ConfigError(f"{path}: not one training run; apply it with 'kubectl apply -k'")
-    return Rendered(things, runs[0], {key: value or "" for key, value in values[0].items()})
+
+    @property
+    def image(self) -> str:
+        _, template = next(iter(self.templates.values()))
+        return str(template["spec"]["containers"][0]["image"])
 
 
-def changes(before: Rendered, name: str, image: str | None, values: dict[str, str], namespace: str) -> dict[str, Any]:
-    """The fields of a kustomization that make another run of an overlay."""
-    laid: Thing = {
-        "namespace": namespace,
-        "patches": [
+def find(name: str) -> Path:
+    """The folder of a shipped overlay, or the one that the path names. Raises ConfigError."""
+    if os.sep in name or Path(name, "kustomization.yaml").is_file():
+        if not Path(name, "kustomization.yaml").is_file():
+            raise ConfigError(f"{name}: no kustomization.yaml there")
+        return Path(name).resolve()
+    home = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+    known = sorted(path.parent.name for path in home.glob("overlays/*/kustomization.yaml"))
+    if not known:
+        raise ConfigError(f"{home}: no overlays there; give the path of one (k8s/overlays of a checkout)")
+    if name not in known:
+        raise ConfigError(f"no overlay {name}{nearest(name, known)}; there are {', '.join(known)}, or give a path")
+    return (home / "overlays" / name).resolve()
+
+
+def render(folder: Path) -> Rendered:
+    """Raises ConfigError where kubectl is missing, or the overlay holds no run."""
+    return parsed(kubectl(["kustomize", str(folder)]), str(folder))
+
+
+def parsed(manifest: str, source: str) -> Rendered:
+    """The objects of a rendered overlay. Raises ConfigError where they are not those of one run."""
+    objects = [entry for entry in yaml.safe_load_all(manifest) if entry]
+    runs = [
+        entry
+        for entry in objects
+        if entry["kind"] in KINDS and entry["metadata"].get("labels", {}).get(COMPONENT) == TRAIN
+    ]
+    if len(runs) != 1:
+        raise ConfigError(f"{source}: {len(runs)} training jobs; 'capsnet submit' takes an overlay with one")
+    of_run = re.compile(rf"{SETTINGS}-[a-z0-9]{{10}}|{SETTINGS}")
+    settings = [entry for entry in objects if entry["kind"] == "ConfigMap" and of_run.fullmatch(_name(entry))]
+    if len(settings) != 1:
+        raise ConfigError(f"{source}: {len(settings)} ConfigMaps '{SETTINGS}'; a run is described by one")
+    return Rendered(objects, runs[0], settings[0]["data"])
+
+
+def _name(entry: Object) -> str:
+    return str(entry["metadata"]["name"])
+
+
+def render_run(folder: Path, base: Rendered, name: str, image: str | None, changed: Mapping[str, str]) -> str:
+    """The overlay as YAML, with a run's name, image and settings."""
+    with tempfile.TemporaryDirectory(prefix="capsnet-") as made:
+        place = Path(made).resolve()
+        content = kustomization(os.path.relpath(folder, place), base, name, image, changed)
+        (place / "kustomization.yaml").write_text(json.dumps(content, indent=2))
+        return kubectl(["kustomize", str(place)])
+
+
+def kustomization(resource: str, base: Rendered, name: str, image: str | None, changed: Mapping[str, str]) -> Object:
+    """A kustomization over ``resource``: nothing of the overlay is repeated in it.
+
+    The ConfigMap holds the run's name as well, so that two runs never share one: its name is a hash of the content.
+    """
+    run = base.run
+    label = INSTANCE.replace("/", "~1")
+    bodies = (
+        ["/spec/template"]
+        if run["kind"] == "Job"
+        else [f"/spec/mpiReplicaSpecs/{role}/template" for role in run["spec"]["mpiReplicaSpecs"]]
+    )
+    patch: list[Object] = [{"op": "replace", "path": "/metadata/name", "value": name}]
+    patch += [{"op": "add", "path": f"{body}/metadata/labels/{label}", "value": name} for body in ["", *bodies]]
+    content: Object = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [resource],
+        "configMapGenerator": [
             {
-                "target": {"kind": before.run["kind"], "name": before.run["metadata"]["name"]},
-                "patch": json.dumps([{"op": "replace", "path": "/metadata/name", "value": name}]),
+                "name": SETTINGS,
+                "behavior": "merge",
+                "options": {"labels": {INSTANCE: name}},
+                "literals": [f"{key}={value}" for key, value in {**changed, "INSTANCE": name}.items()],
             }
         ],
-        "configMapGenerator": [
-            {"name": "run", "behavior": "merge", "literals": [f"{key}={value}" for key, value in values.items()]}
-        ],
+        "patches": [{"target": {"kind": run["kind"], "name": _name(run)}, "patch": json.dumps(patch)}],
     }
     if image:
-        repository, tag = split_image(image)
-        used = images_of(before.run)
-        laid["images"] = [
-            {"name": split_image(each)[0], "newName": repository, **({"newTag": tag} if tag else {})} for each in used
-        ]
-    return laid
+        content["images"] = [image_entry(base.image, image)]
+    return content
 
 
-def images_of(run: Thing) -> list[str]:
-    if run["kind"] == "MPIJob":
-        templates = [each["template"] for each in run["spec"]["mpiReplicaSpecs"].values()]
-    else:
-        templates = [run["spec"]["template"]]
-    return sorted({each["image"] for template in templates for each in template["spec"]["containers"]})
+def image_entry(old: str, new: str) -> Object:
+    """Kustomize's entry that puts one image for another."""
+    repository, tag, digest = image_parts(new)
+    entry = {"name": image_parts(old)[0], "newName": repository}
+    if digest:
+        return {**entry, "digest": digest}
+    return {**entry, "newTag": tag or "latest"}
 
 
-def split_image(image: str) -> tuple[str, str]:
-    """(repository, tag); a port of a registry is no tag."""
-    head, colon, tag = image.rpartition(":")
-    return (head, tag) if colon and "/" not in tag else (image, "")
-
-
-def check_name(name: str) -> str:
-    """Raises ConfigError for what cannot name a run."""
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"--name {name}: give up to 52 letters a-z, digits and '-', the first a letter")
-    return name
-
-
-def apply(things: Sequence[Thing], context: str, *, dry_run: bool) -> str:
-    """Server-side; what kubectl said. Raises ConfigError where the server refuses."""
-    command = ["kubectl", "--context", context, "apply", "--server-side", "--filename", "-"]
-    command += ["--dry-run=server"] if dry_run else []
-    done = subprocess.run(command, input=yaml.safe_dump_all(things), capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        if 'no matches for kind "MPIJob"' in done.stderr:
-            said = ["the cluster has no MPIJob: install the MPI Operator, see docs/kubernetes.md"]
-        raise ConfigError(f"kubectl apply: {said[0] if said else 'refused'}")
-    return done.stdout
+def image_parts(reference: str) -> tuple[str, str, str]:
+    """Repository, tag and digest; the latter two may be empty. Raises ConfigError for what is no reference."""
+    found = re.fullmatch(r"([a-z0-9][\w.\-/]*(?::\d+/[\w.\-/]+)?)(?::([\w.\-]+))?(?:@(\w+:[0-9a-f]+))?", reference)
+    if not found:
+        raise ConfigError(f"--image {reference}: not an image; give REPOSITORY:TAG, or REPOSITORY@sha256:...")
+    return found[1], found[2] or "", found[3] or ""

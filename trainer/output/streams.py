@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.config import StorageConfig
 from trainer.errors import StorageError
-from trainer.storage import Entry, atomic_write, delete, join, listing, read_range
+from trainer.storage import POLICY, Entry, atomic_write, delete, join, listing, read_range
 
 FOLDER, BEGUN = "streams", "begun"
 PART_BYTES = 2**20
@@ -99,9 +100,9 @@ class Stored:
     parts: Mapping[str, tuple[tuple[str, Entry], ...]]
 
 
-def newest(output: str) -> Stored | None:
+def newest(output: str, policy: StorageConfig = POLICY) -> Stored | None:
     """What the newest attempt that has begun has stored; None where there is none."""
-    found = listing(join(output, FOLDER))
+    found = listing(join(output, FOLDER), policy)
     begun = [int(name.split("/")[0]) for name in found if name.endswith(f"/{BEGUN}") and name.count("/") == 1]
     if not begun:
         return None
@@ -113,6 +114,13 @@ def newest(output: str) -> Stored | None:
         if int(attempt) == generation and file and part.isdigit():
             parts.setdefault(file, []).append((f"{output.rstrip('/')}/{FOLDER}/{name}", found[name]))
     return Stored(generation, {file: tuple(each) for file, each in parts.items()})
+
+
+def content(output: str, file: str, policy: StorageConfig = POLICY) -> bytes:
+    """Of one file, as far as it is stored; empty where it is not. Raises StorageError, StorageRefused."""
+    stored = newest(output, policy)
+    parts = stored.parts.get(file, ()) if stored else ()
+    return b"".join(read_range(location, 0, entry.bytes, policy, entry) for location, entry in parts)
 
 
 def fetch(output: str, run: Path) -> None:

@@ -1,0 +1,119 @@
+"""What ``capsnet status`` prints."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+
+from trainer.cluster import runs
+from trainer.cluster.api import Cluster
+from trainer.cluster.facts import Pod, Run
+from trainer.cluster.runs import Settings
+from trainer.cluster.standing import Standing, State, standing, waits_for, why_ended
+from trainer.output.ledger import Attempt
+
+COLUMNS = 80
+EVENTS = 5
+TOLD = ("PodFailurePolicy", "FailedScheduling", "Failed", "BackOff")
+"""Reasons of warnings that the state of a pod tells as well."""
+
+
+def listed(cluster: Cluster) -> str:
+    """A line for each run, the newest first, within 80 columns."""
+    found = runs.all_runs(cluster)
+    if not found:
+        return f"no runs in namespace {cluster.namespace} of context {cluster.context}; 'capsnet submit --help'"
+    return table([(run, standing(run), _step(cluster, run)) for run in reversed(found)], time.time())
+
+
+def table(rows: list[tuple[Run, Standing, str]], now: float) -> str:
+    """``rows``: run, standing and line with its step."""
+    width = min(30, max(4, *(len(run.name) for run, _, _ in rows)))
+    lines = [f"{'name':{width}}  {'kind':6}  {'state':10}  {'age':>4}  cause or step"]
+    for run, how, step in rows:
+        name = run.name if len(run.name) <= width else run.name[: width - 1] + "…"
+        line = f"{name:{width}}  {run.kind:6}  {how.state:10}  {age(now - run.created):>4}  {how.cause or step}"
+        lines.append(line if len(line) <= COLUMNS else line[: COLUMNS - 1] + "…")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _step(cluster: Cluster, run: Run) -> str:
+    how = standing(run)
+    pod = runs.newest_main(run)
+    if pod is None or how.state not in (State.RUNNING, State.DONE):
+        return ""
+    lines = [text for _, text in runs.log_lines(cluster, pod, tail=runs.TAIL_LINES)]
+    if how.state is State.DONE:
+        return next((line for line in reversed(lines) if line.startswith("test accuracy")), "")
+    return runs.progress(lines)
+
+
+def details(cluster: Cluster, name: str) -> str:
+    """All that is known of one run."""
+    run = runs.one(cluster, name)
+    settings = runs.settings(cluster, run)
+    return described(run, settings, _step(cluster, run), runs.attempts(settings.output), time.time())
+
+
+def described(run: Run, settings: Settings, step: str, attempts: list[Attempt], now: float) -> str:
+    how = standing(run)
+    lines = [f"{run.name}   {run.kind}, {age(now - run.created)} old: {how.state}"]
+    rows = {
+        "cause": how.cause,
+        "step": step,
+        "recipe": settings.recipe,
+        "data": settings.data,
+        "output": settings.output,
+        "options": settings.options,
+    }
+    lines += [_wrapped(f"  {key:8} {text}") for key, text in rows.items() if text]
+    if run.pods:
+        lines += ["", "pods:"]
+        lines += [_wrapped(f"  {pod.name}   {_said_once(_pod(pod), how.cause)}") for pod in run.pods]
+    if attempts:
+        lines += ["", "attempts:"] + [_wrapped(f"  {_attempt(attempt, now)}") for attempt in attempts]
+    warnings = {(event.kind, event.name, event.reason): event for event in run.events if event.reason not in TOLD}
+    if warnings and how.state is not State.DONE:
+        lines += ["", "warnings:"]
+        lines += [
+            _wrapped(
+                f"  {event.kind.lower()}/{event.name}, {age(now - event.time)} ago: {event.reason}: {event.message}"
+            )
+            for event in list(warnings.values())[-EVENTS:]
+        ]
+    return "\n".join(lines)
+
+
+def _said_once(text: str, cause: str) -> str:
+    return text.replace(cause, "see cause") if cause else text
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, COLUMNS, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False)
+
+
+def _pod(pod: Pod) -> str:
+    where = f" on {pod.node}" if pod.node else ""
+    if pod.phase == "Succeeded":
+        return f"done{where}"
+    if pod.over:
+        return f"ended{where}: {why_ended(pod)}"
+    waits = waits_for(pod).removeprefix(f"{pod.role}: ")
+    return f"waits: {waits}" if waits else f"running{where}"
+
+
+def _attempt(attempt: Attempt, now: float) -> str:
+    start = f"from step {attempt.step}" if attempt.step >= 0 else "from the start"
+    line = f"{attempt.generation}  {start}"
+    if attempt.end is None:
+        return f"{line}, {'lives' if attempt.lives(now) else 'no sign of life'}"
+    cause = f": {attempt.end.cause}" if attempt.end.cause else ""
+    return f"{line} to step {attempt.end.step}, exit {attempt.end.code}{cause}"
+
+
+def age(seconds: float) -> str:
+    """As 40s, 12m, 5h or 3d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
