@@ -135,7 +135,7 @@ def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
     assert len(asked) >= len(FAULTS) - 1, ends  # all but the kill came with a warning
     assert_let_go(space, "faults")
     words = [sys.executable, "-m", "trainer", "status", "faults", "--namespace", space.name]
-    status = subprocess.run(words, capture_output=True, text=True).stdout
+    status = " ".join(subprocess.run(words, capture_output=True, text=True).stdout.split())
     assert "old: done" in status
     assert status.count("exit 75") == len(ends) - 1 - sum(end is None for end in ends)
 
