@@ -81,7 +81,7 @@ def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:
     good, bad = (result for _, result in found)
     assert good.outcome == "ok", good
     assert good.numbers["accuracy"] > 0.2
-    assert 0 < good.numbers["class_capsules/entropy_iteration_3_last"] <= 1
+    assert 0 < good.numbers["entropy_last"] == good.numbers["class_capsules/entropy_iteration_3_last"] <= 1
     assert bad.outcome == "not finite", bad
 
 

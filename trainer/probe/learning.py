@@ -6,6 +6,7 @@ What it leaves is read from the run as a person would: accuracy from metrics, th
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from trainer.rundir import RunDirectory
 LAST_LINES = 2
 SIGNS = 2
 """Of dying, at least: uniform couplings alone are no death."""
+ENTROPY = re.compile(r"class_capsules/entropy_iteration_(\d+)")
 WANTED = ("routing/", "gradients/")
 
 
@@ -67,6 +69,9 @@ def health(run: Path) -> dict[str, float]:
     found = {}
     for tag, seen in values.items():
         found[f"{tag}_first"], found[f"{tag}_last"] = seen[0], seen[-1]
+    last = max((int(match[1]) for tag in values if (match := ENTROPY.fullmatch(tag))), default=0)
+    if last:  # of the class capsules, in the last iteration
+        found["entropy_last"] = found[f"class_capsules/entropy_iteration_{last}_last"]
     return found
 
 

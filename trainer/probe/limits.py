@@ -107,11 +107,12 @@ def curve(study: Study, found: Found, arm: str, axis: Axis) -> list[Point]:
 
 def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     """The first tested value that crosses a threshold of the study."""
-    control = next((each.name for each in study.arms if each.control and each.name != arm), None)
-    beside = {point.value: point for point in curve(study, found, control, axis)} if control else {}
+    controls = [each.name for each in study.arms if each.control]
+    first = next((name for name in controls if name != arm), None)
+    beside = {point.value: point for point in curve(study, found, first, axis)} if first else {}
     reached = ""
     for point in curve(study, found, arm, axis):
-        by = _crossed(study, point, beside)
+        by = _crossed(study, point, beside, control=arm in controls)
         if by:
             return Limit(arm, axis.name, reached, point.value, by)
         if any(result.outcome == OK for result in point.results):
@@ -119,7 +120,7 @@ def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     return Limit(arm, axis.name, reached, "", "")
 
 
-def _crossed(study: Study, point: Point, beside: Mapping[str, Point]) -> str:
+def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control: bool) -> str:
     for result in point.results:
         if result.outcome in STOPS:
             return STOPS[result.outcome]
@@ -132,9 +133,8 @@ def _crossed(study: Study, point: Point, beside: Mapping[str, Point]) -> str:
         errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
         if gap > rules.accuracy_gap and gap > 2 * errors:
             return f"accuracy: {gap:.1f} points below the control"
-    last = [name for result in point.results for name in result.numbers if name.endswith("entropy_last")]
-    entropy = point.mean(max(last)) if last else math.nan
-    if entropy > rules.entropy:
+    entropy = point.mean("entropy_last")
+    if entropy > rules.entropy and not control:
         return f"routing: couplings of entropy {entropy:.4f} of that of uniform ones"
     return ""
 

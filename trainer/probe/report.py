@@ -32,7 +32,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 SHOWN = ("step_seconds", "gradient_seconds", "forward_seconds", "held_mib", "peak_mib", "floor_seconds", "accuracy")
 SERIES = {
     "cost": (("step_seconds", "s a training step"), ("held_mib", "MiB that a step holds")),
-    "learning": (("accuracy", "test accuracy"), ("class_capsules/entropy_last", "entropy of couplings, of uniform")),
+    "learning": (("accuracy", "test accuracy"), ("entropy_last", "entropy of couplings, of uniform")),
 }
 
 

@@ -28,7 +28,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to do it: fields on top of the study's. ``control``: limits of others are told beside it."""
+    """A way to do it: fields on top of the study's. ``control``: without routing; others are compared to the first."""
 
     name: str
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Thresholds:
 
     Attributes:
         step_ratio: seconds of a step over the control's at the same value.
-        entropy: of the couplings, of that of uniform ones: routing that no longer chooses.
+        entropy: of the couplings at the end of training, of that of uniform ones: routing that does not choose.
         accuracy_gap: points below the control, beyond two standard errors of both.
     """
 

@@ -39,6 +39,22 @@ def test_a_step_against_the_controls() -> None:
     assert not limits.limit(STUDY, measured(a=9.0), "a", AXIS).stopped_at
 
 
+def test_couplings_that_stay_uniform_are_a_limit_of_routing_and_not_of_a_control() -> None:
+    found = [(cell, Result(cell.key, OK, {"step_seconds": 1.0, "entropy_last": 0.9995})) for cell in cells(STUDY)]
+    assert limits.limit(STUDY, found, "a", AXIS).by.startswith("routing: couplings of entropy 0.9995")
+    assert not limits.limit(STUDY, found, "b", AXIS).stopped_at
+
+
+def test_accuracy_below_the_control_counts_beyond_two_standard_errors() -> None:
+    def seeds(low: float, high: float) -> list[tuple[Cell, Result]]:
+        scores = {("a", 0): low, ("a", 1): high, ("b", 0): 0.90, ("b", 1): 0.90}
+        return [(cell, Result(cell.key, OK, {"accuracy": scores[cell.arm, cell.seed]})) for cell in cells(STUDY)]
+
+    assert limits.limit(STUDY, seeds(0.8595, 0.8605), "a", AXIS).by == "accuracy: 4.0 points below the control"
+    assert not limits.limit(STUDY, seeds(0.82, 0.90), "a", AXIS).stopped_at  # 4 points, of an error of 4
+    assert not limits.limit(STUDY, seeds(0.885, 0.886), "a", AXIS).stopped_at  # 1.5 points
+
+
 def test_nothing_measured_is_said() -> None:
     found = [(cell, Result(cell.key, "not measured")) for cell in cells(STUDY)]
     assert limits.limit(STUDY, found, "a", AXIS).sentence == "a, parents: not measured"

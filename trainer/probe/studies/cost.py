@@ -14,8 +14,8 @@ STUDY = Study(
         Arm("dynamic, stored votes", {"model.routing.algorithm": "dynamic", "model.routing.implementation": "stored"}),
         Arm("inverted", {"model.routing.algorithm": "inverted"}),
         Arm("self_attention", {"model.routing.algorithm": "self_attention"}),
-        Arm("uniform", {"model.routing.algorithm": "uniform"}, control=True),
         Arm("convolutions", {"model.head.kind": "conv_parameters"}, control=True),
+        Arm("uniform", {"model.routing.algorithm": "uniform"}, control=True),
     ),
     axes=(
         Axis("parents", "model.classes", ("10", "30", "100", "300", "1000")),
