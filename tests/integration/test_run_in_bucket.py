@@ -129,6 +129,28 @@ def test_a_second_process_is_refused_and_a_zombie_is_fenced(bucket: Bucket) -> N
     assert newest.read(uri).newest == newest.Newest(2, seen.newest.checkpoints)
 
 
+def test_a_large_file_of_a_checkpoint_goes_in_pieces_and_comes_back_whole(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "PIECE_BYTES", 1000)
+    path = tmp_path / "step-00000007"
+    path.mkdir()
+    sizes = {checkpoint.TENSORS: 12_345, checkpoint.MANIFEST: 1000, checkpoint.STATE: 1001, checkpoint.CONFIG: 3}
+    content = {name: os.urandom(size) for name, size in sizes.items()}
+    for name, data in content.items():
+        (path / name).write_bytes(data)
+    bucket.proxy.faults.append(Fault("status", 503, every=5, times=3))
+    copies.store(bucket.uri, "checkpoints/a", path)
+    assert len(bucket.names()) == 13 + 1 + 2 + 1
+    stored = newest.Stored(7, "checkpoints/a")
+    back = copies.fetch(bucket.uri, stored, tmp_path / "back", whole=True)
+    assert {file.name: file.read_bytes() for file in back.iterdir()} == content
+    light = copies.fetch(bucket.uri, stored, tmp_path / "light", whole=False)
+    assert {file.name for file in light.iterdir()} == content.keys() - {checkpoint.TENSORS}
+    copies.remove(bucket.uri, "checkpoints/a")
+    assert not bucket.names()
+
+
 def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:
     code, output = in_bucket(f"{bucket.uri}-not/runs/one").finish()
     assert code == 2

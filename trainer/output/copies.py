@@ -1,4 +1,11 @@
-"""Checkpoints of a run in a bucket: storing them whole, and fetching those that are asked for."""
+"""Checkpoints of a run in a bucket: storing them whole, and fetching those that are asked for.
+
+    checkpoints/000003-000001/state.json
+    checkpoints/000003-000001/tensors.safetensors/000000    a large file is pieces, that go side by side
+
+A run that is stopped has seconds for its last checkpoint. 500 MB as one object, in parts one after the other, took 37 s
+to a server on the same busy machine; as pieces they took 4 to 5.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +20,27 @@ from trainer.errors import CheckpointError
 from trainer.output import newest
 from trainer.output.newest import Stored
 from trainer.rundir import RunDirectory
-from trainer.storage import Location, create, delete, is_cloud, listing, read_bytes
+from trainer.storage import Location, create, delete, is_cloud, listing, read_bytes, read_range
 
 FOLDER = "checkpoints"
-TOGETHER = 4
-"""Files on their way at once."""
+PIECE_BYTES = 8 * 2**20
+TOGETHER = 8
+"""Pieces on their way at once."""
 
 
 def store(output: str, place: str, path: Path) -> None:
     """All files of a checkpoint to a folder of the bucket that is new. Raises StorageError, StorageRefused, OSError."""
+
+    def piece(file: Path, number: int, name: str) -> None:
+        create(f"{output}/{place}/{name}", read_range(file, number * PIECE_BYTES, PIECE_BYTES))
+
     with ThreadPoolExecutor(TOGETHER) as pool:
-        for done in [pool.submit(create, f"{output}/{place}/{file.name}", file) for file in path.iterdir()]:
+        going = []
+        for file in sorted(path.iterdir()):
+            count = -(-file.stat().st_size // PIECE_BYTES)
+            names = [f"{file.name}/{number:06d}" for number in range(count)] if count > 1 else [file.name]
+            going += [pool.submit(piece, file, number, name) for number, name in enumerate(names)]
+        for done in going:
             done.result()
 
 
@@ -45,9 +62,14 @@ def fetch(output: str, stored: Stored, checkpoints: Path, *, whole: bool) -> Pat
     names = listing(f"{output}/{stored.place}")
     if checkpoint.MANIFEST not in names:
         raise CheckpointError(f"{output}/{stored.place}: the checkpoint is gone; has another attempt begun meanwhile?")
-    for name in names:
-        if whole or name != checkpoint.TENSORS:
-            (path / name).write_bytes(read_bytes(f"{output}/{stored.place}/{name}"))
+    files: dict[str, list[str]] = {}
+    for name in sorted(names):
+        files.setdefault(name.partition("/")[0], []).append(f"{output}/{stored.place}/{name}")
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for name, pieces in files.items():
+            if whole or name != checkpoint.TENSORS:
+                with (path / name).open("wb") as file:
+                    file.writelines(pool.map(read_bytes, pieces))
     return path
 
 
