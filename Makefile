@@ -23,7 +23,7 @@ TESTING := $(VENV)/.testing
 HOROVOD := $(VENV)/.horovod-$(ACCELERATOR)
 NEWEST = $(patsubst %/checkpoints,%,$(shell ls -1dt runs/*/checkpoints 2>/dev/null | head -n 1))
 # Workers take whole files, whose tests share runs; more of them than cores would only be in each other's way.
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 export CAPSNET_FRONT := make
