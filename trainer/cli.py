@@ -244,11 +244,14 @@ def _recipes(_parsed: argparse.Namespace) -> int:
 
 
 def _launch(parsed: argparse.Namespace) -> int:
+    from trainer.launch import mpi
     from trainer.launch.supervisor import launch
 
     if parsed.ranks < 1:
         raise ConfigError(f"--ranks {parsed.ranks}: give 1 or more")
     command = _parsed([parsed.command, *parsed.rest])  # what is wrong there is said once, before anything starts
     if getattr(command, "dry_run", False):
+        if parsed.ranks > 1:
+            mpi.check_installed()
         return _preview(_command(command), parsed.ranks)
     return launch(parsed.ranks, [sys.executable, "-m", "trainer", parsed.command, *parsed.rest])

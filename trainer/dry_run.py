@@ -35,6 +35,8 @@ def _say(plan: Plan, ranks: int, say: Callable[[str], None]) -> None:
     index = data_index.load_index(config.data.uri, config.storage)
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
     update = optimizer.build_optimizer(config.optimizer, net.trainable_variables)
+    if plan.weights is not None:
+        weights.take(net, plan.weights, new_head=plan.new_head)
     say(f"run directory: {plan.directory.shown}, {_begin(plan)}")
     say(f"recipe {config.recipe or '(none)'}, {ranks} rank{'s' if ranks > 1 else ''}")
     say(described.data_line(config, index))
@@ -54,7 +56,7 @@ def _say(plan: Plan, ranks: int, say: Callable[[str], None]) -> None:
     slots = sum(math.prod(v.shape) * v.value.dtype.size for v in update.variables)
     passed = activations(config, net, described.rank_batch(config, ranks))
     say("memory of a rank, beside TensorFlow itself:")
-    for name, size in (("weights", held), ("gradients", held), ("optimizer", slots), ("activations, at most", passed)):
+    for name, size in (("weights", held), ("gradients", held), ("optimizer", slots), ("forward pass", passed)):
         say(f"  {name:20s} {size / MB:9,.1f} MB")
     say("nothing was written; without --dry-run it runs")
 
@@ -77,7 +79,8 @@ def parameters(net: CapsNet) -> dict[str, int]:
 def activations(config: RunConfig, net: CapsNet, batch: int) -> int:
     """Bytes of everything that the forward pass of a batch computes, as if all were kept for the backward pass.
 
-    What happens inside compiled routing is not in it: that is made again, see the lines on routing.
+    What happens inside compiled routing is not in it (the lines on routing tell that), nor what the backward pass
+    needs for itself.
     """
 
     def forward(images_BHWC: tf.Tensor, labels_B: tf.Tensor) -> object:

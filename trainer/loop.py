@@ -139,10 +139,7 @@ class Loop:
             directory.checkpoints, self.config.checkpoint.keep_last, *([plan.mirror.publish] if plan.mirror else [])
         )
         if plan.weights is not None:
-            taken = weights.weights_of(self.network)
-            if plan.new_head:
-                taken = {name: value for name, value in taken.items() if not name.startswith(weights.HEAD)}
-            weights.assign(taken, weights.tested(plan.weights), plan.weights.path)
+            weights.take(self.network, plan.weights, new_head=plan.new_head)
             log.info("weights of %s%s", plan.weights.path, ", with a new head" if plan.new_head else "")
             self._save()  # a resume before the first regular save must not start from random weights
             self.writer.wait()

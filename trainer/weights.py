@@ -54,6 +54,18 @@ def tested(found: Checkpoint) -> dict[str, np.ndarray]:
     return {**found.tensors, **{PREFIX + name.removeprefix(AVERAGE): tensor for name, tensor in means.items()}}
 
 
+def take(net: CapsNet, found: Checkpoint, *, new_head: bool) -> None:
+    """The weights that tests of another run saw; with ``new_head`` not those of HEAD.
+
+    Raises:
+        CheckpointError: they are another model's.
+    """
+    taken = weights_of(net)
+    if new_head:
+        taken = {name: value for name, value in taken.items() if not name.startswith(HEAD)}
+    assign(taken, tested(found), found.path)
+
+
 def network_of(config: RunConfig, found: Checkpoint) -> CapsNet:
     """The network of a checkpoint, with the weights that tests saw.
 

@@ -66,6 +66,14 @@ def test_it_refuses_what_the_run_refuses(tmp_path: Path, words: list[str], line:
     assert line in dry[2]
 
 
+def test_it_refuses_weights_of_another_model(small_run: Path, tmp_path: Path) -> None:
+    words = ["train", "sabour2017", *FIELDS, "--model.primary.types", "2", "--weights-from", str(small_run)]
+    dry, real = capsnet(tmp_path, *words, "--dry-run"), capsnet(tmp_path, *words)
+    assert dry[0] == real[0] == 2
+    assert dry[2] == real[2]
+    assert "this model has" in dry[2]
+
+
 def test_several_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     code, _, error = capsnet(tmp_path, "launch", "--ranks", "3", "train", "quick", "--dry-run")
     assert code == 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 
 from trainer import storage
 from trainer.config import StorageConfig
-from trainer.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Finding, Findings
+from trainer.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Finding, Findings, answered
 from trainer.errors import CapsnetError
 
+DOCKER_SECONDS = 20.0
 QUICK = StorageConfig(deadline_seconds=15, stall_seconds=10, first_wait_seconds=0.5)
 LOGIN = "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
 
@@ -44,7 +44,7 @@ def tools() -> Findings:
     for name, purpose in (("kubectl", "runs on a cluster"), ("docker", "make image")):
         if shutil.which(name) is None:
             yield Finding(name, SKIPPED, f"not here; for {purpose}")
-        elif name == "docker" and subprocess.run(["docker", "info"], capture_output=True).returncode:
+        elif name == "docker" and answered(["docker", "info"], DOCKER_SECONDS).code:
             yield Finding(name, SKIPPED, f"its engine does not answer; for {purpose}")
         else:
             yield Finding(name, OK, f"for {purpose}")

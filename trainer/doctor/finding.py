@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,17 +32,26 @@ Findings = Iterator[Finding]
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a Python program in a process of its own; ``said`` is the last line of its output, or of its errors."""
+    """Of a process; ``said`` is the last line of its output, or of its errors, ``lines`` how many there were."""
 
     code: int
     said: str
+    lines: int = 1
 
 
 def asked(program: list[str], seconds: float) -> Answer:
-    """Runs this Python with ``program`` as its arguments; a code of -1 where it did not end in time."""
-    try:
-        done = subprocess.run([sys.executable, *program], capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return Answer(-1, f"no end within {seconds:g} s")
-    lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
-    return Answer(done.returncode, lines[-1] if lines else f"ended with {done.returncode}")
+    """Runs this Python with ``program`` as its arguments; see ``answered``."""
+    return answered([sys.executable, *program], seconds)
+
+
+def answered(command: list[str], seconds: float) -> Answer:
+    """Runs a command; a code of -1 where it did not end in time, and then all that it started is killed."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return Answer(-1, f"no end within {seconds:g} s")
+    lines = (output if process.returncode == 0 else errors or output).strip().splitlines()
+    return Answer(process.returncode, lines[-1] if lines else f"ended with {process.returncode}", len(lines))

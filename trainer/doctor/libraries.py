@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import subprocess
 
-from trainer.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Answer, Finding, Findings, asked
+from trainer.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Answer, Finding, Findings, answered, asked
 from trainer.errors import ConfigError
 from trainer.launch import mpi
 
-IMPORT_SECONDS, RING_SECONDS = 120.0, 180.0
+IMPORT_SECONDS, RING_SECONDS, DRIVER_SECONDS = 120.0, 180.0, 30.0
 COMPUTES = """
 import json, os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -25,9 +25,12 @@ HOROVOD = "import horovod.tensorflow as h; print(h.mpi_built(), bool(h.nccl_buil
 def check(*, ranks: bool) -> Findings:
     """``ranks``: start two, that reduce a number."""
     answer = asked(["-c", COMPUTES], IMPORT_SECONDS)
-    cards = gpu_cards()
+    driver = gpu_cards()
+    if driver is not None and driver.code:
+        yield Finding("driver", PROBLEM, f"nvidia-smi: {driver.said}", "mend the driver of the GPUs, or remove it")
+    cards = driver.lines if driver is not None and driver.code == 0 else 0
     yield from tensorflow(answer, cards)
-    horovod = check_horovod()
+    horovod = check_horovod(cards)
     yield horovod
     if not ranks:
         yield Finding("two ranks", SKIPPED, "--no-ranks")
@@ -43,7 +46,11 @@ def tensorflow(answer: Answer, cards: int) -> Findings:
         mend = "make clean, and make train sets it up again; the line above is its own"
         yield Finding("tensorflow", PROBLEM, answer.said, mend)
         return
-    seen = json.loads(answer.said)
+    try:
+        seen = json.loads(answer.said)
+    except ValueError:
+        yield Finding("tensorflow", PROBLEM, f"its last words were: {answer.said}", "make clean, make train")
+        return
     if seen["product"] != 8.0:
         yield Finding("tensorflow", PROBLEM, f"{seen['version']} computes a wrong product", "make clean, make train")
         return
@@ -60,14 +67,14 @@ def gpus(seen: int, cards: int, *, cuda: bool) -> Finding:
     return Finding("gpus", OK, f"{seen}, one a rank" if seen else "none: ranks compute on the CPU")
 
 
-def gpu_cards() -> int:
+def gpu_cards() -> Answer | None:
+    """What the driver lists, a line each; None where there is no driver."""
     if shutil.which("nvidia-smi") is None:
-        return 0
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return len(listed.stdout.splitlines()) if listed.returncode == 0 else 0
+        return None
+    return answered(["nvidia-smi", "--list-gpus"], DRIVER_SECONDS)
 
 
-def check_horovod() -> Finding:
+def check_horovod(cards: int) -> Finding:
     """Whether several ranks could be started, as far as files tell; then whether its library can be loaded."""
     try:
         mpi.check_installed()
@@ -75,12 +82,13 @@ def check_horovod() -> Finding:
         said, _, mend = str(error).partition(": ")
         return Finding("horovod", PROBLEM, said, mend)
     answer = asked(["-c", HOROVOD], IMPORT_SECONDS)
-    if answer.code:
+    told = re.fullmatch(r"(True|False) (True|False)", answer.said)
+    if answer.code or told is None:
         return Finding("horovod", PROBLEM, answer.said, mpi.MEND)
-    with_mpi, with_nccl = answer.said.split()
+    with_mpi, with_nccl = told.groups()
     built = json.loads(mpi.HOROVOD_STAMP.read_text()) if mpi.HOROVOD_STAMP.exists() else {"tensorflow": "?"}
     said = f"for TensorFlow {built['tensorflow']}, MPI {with_mpi}, NCCL {with_nccl}; {mpi.find_mpirun()}"
-    if gpu_cards() and with_nccl == "False":
+    if cards and with_nccl == "False":
         return Finding("horovod", WARNING, said, "several GPUs reduce over NCCL: make horovod ACCELERATOR=gpu")
     return Finding("horovod", OK, said)
 

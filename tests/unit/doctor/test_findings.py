@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trainer.doctor import libraries, machine
@@ -66,8 +68,28 @@ def test_a_tensorflow_that_cannot_be_imported_or_computes_nonsense() -> None:
     ] * 2
 
 
+def test_last_words_that_are_no_answer() -> None:
+    [found] = libraries.tensorflow(Answer(0, "Segmentation fault, almost"), 0)
+    assert found.level == "problem"
+
+
+def test_what_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    program = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+time.sleep(600)
+"""
+    assert asked(["-c", program], 5).code == -1
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 30  # init reaps it
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_program_of_its_own_may_crash_or_hang() -> None:
-    assert asked(["-c", "print(1); print(2)"], 30) == Answer(0, "2")
+    assert asked(["-c", "print(1); print(2)"], 30) == Answer(0, "2", 2)
     assert asked(["-c", "import os; os.abort()"], 30).code == -6
     assert asked(["-c", "raise SystemExit('broken')"], 30) == Answer(1, "broken")
     assert asked(["-c", "import time; time.sleep(60)"], 0.5) == Answer(-1, "no end within 0.5 s")
