@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import Space
-from tests.integration.harness import SMALL, records, train
+from tests.integration.harness import SMALL, Run, records, start
 from tests.unit.data.prepare import sources
 from trainer.output import newest, streams
 from trainer.output.ledger import Ledger
@@ -62,11 +62,10 @@ def storage(space: Space, mpi_operator: None, shards: Path, tmp_path_factory: py
 
 
 @pytest.fixture(scope="module")
-def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run on one process of this machine, that nobody interrupts."""
+def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same run on one process of this machine, that nobody interrupts; it has begun."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    train(folder, recipe="sabour2017_cifar10", fields={**FIELDS, "data.uri": str(shards)}, small=False)
-    return folder
+    return start(folder, recipe="sabour2017_cifar10", fields={**FIELDS, "data.uri": str(shards)}, small=False)
 
 
 def options(fields: dict[str, str]) -> str:
@@ -112,7 +111,7 @@ def running(space: Space, selector: str) -> list[Any]:
 
 
 def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
-    space: Space, storage: str, alone: Path, tmp_path: Path
+    space: Space, storage: str, alone: Run, tmp_path: Path
 ) -> None:
     run = {"RECIPE": "sabour2017_cifar10", "DATA": "gs://sandbox/shards", "OUTPUT": URI, "OPTIONS": options(FIELDS)}
     space.apply("sandbox", "faults", {"run": run})
@@ -124,7 +123,9 @@ def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
     assert space.ended("mpijob", "faults") == "Succeeded", space.state()
 
     streams.fetch(URI, tmp_path)
-    ours, theirs = records(tmp_path), records(alone)
+    code, output = alone.finish()
+    assert code == 0, output
+    ours, theirs = records(tmp_path), records(alone.folder)
     assert [each["step"] for each in ours] == [each["step"] for each in theirs] == list(range(1, STEPS + 1))
     assert [each["loss"] for each in ours] == pytest.approx([each["loss"] for each in theirs], rel=ROUNDING)
     ends = [attempt.end for attempt in Ledger(URI).attempts()]
