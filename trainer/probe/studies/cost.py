@@ -4,7 +4,7 @@ from trainer.probe.study import Arm, Axis, Budget, Study, Thresholds
 
 STUDY = Study(
     name="cost",
-    about="seconds and memory of a network's passes over children, parents, poses, iterations, depth, image and batch",
+    about="seconds and memory of a network's passes over children, parents, poses, iterations, image and batch",
     measure="cost",
     recipe="quick",
     fields={"train.global_batch_size": "32", "train.threads": "2", "model.head.initial_scale": "parents"},
