@@ -112,7 +112,7 @@ def _show(parsed: argparse.Namespace) -> int:
         f"centre      {study.recipe} with {', '.join(f'{k}={v}' for k, v in study.fields.items()) or 'nothing changed'}"
     )
     for axis in study.axes:
-        print(f"axis        {axis.name} ({axis.field}): {' '.join(axis.values)}")
+        print(f"axis        {axis.name} ({', '.join(axis.fields)}): {' '.join(axis.values)}")
     for arm in study.arms:
         print(f"arm         {arm.name}{', the control' if arm.control else ''}")
     limits = ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(study.thresholds).items())

@@ -32,7 +32,7 @@ def study_of(output: Location) -> Study:
                 "budget": Budget(**content["budget"]),
                 "thresholds": Thresholds(**content["thresholds"]),
                 "arms": tuple(Arm(**arm) for arm in content["arms"]),
-                "axes": tuple(Axis(**{**axis, "values": tuple(axis["values"])}) for axis in content["axes"]),
+                "axes": tuple(Axis(**{**axis, "arms": tuple(axis["arms"])}) for axis in content["axes"]),
                 "seeds": tuple(content["seeds"]),
             }
         )

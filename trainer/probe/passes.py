@@ -63,10 +63,12 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
         numbers[f"{name}_seconds"] = statistics.median(seconds)
         low, _, high = statistics.quantiles(seconds, n=4)
         numbers[f"{name}_spread"] = (high - low) / statistics.median(seconds)
-    macs = costs.costs(config.model).total.multiply_adds * config.train.global_batch_size
+    total = costs.costs(config.model).total
+    macs = total.multiply_adds * config.train.global_batch_size
     rate = SIDE**3 / numbers["reference_seconds"]
     numbers |= {
         "multiply_adds": macs,
+        "parameters": total.parameters,
         "floor_seconds": 3 * macs / rate,  # forward, and twice as much backward, at the rate of the matrix product
         "rounds": len(times["step"]),
     }

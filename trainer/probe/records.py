@@ -27,7 +27,7 @@ from trainer.errors import ConfigError, StorageError
 from trainer.probe.study import Cell, Study, fingerprint
 from trainer.storage import Location, atomic_write, join, listing, make_folder, read_bytes
 
-VERSION = 1
+VERSION = 2
 FOLDER = "records"
 OK, MEMORY, TIME, NOT_FINITE, COLLAPSED, ERROR = (
     "ok",

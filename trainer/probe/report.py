@@ -119,7 +119,7 @@ def _axis(study: Study, found: Found, axis: Axis, ends: Sequence[Limit]) -> str:
     sentences = "".join(f"<li>{_text(end.sentence)}</li>" for end in ends)
     middle = centre_of(study, axis)
     return (
-        f"<h2>{_text(axis.name)}</h2><p><code>{_text(axis.field)}</code>: {_text(', '.join(axis.values))}"
+        f"<h2>{_text(axis.name)}</h2><p><code>{_text(', '.join(axis.fields))}</code>: {_text(', '.join(axis.values))}"
         f"{f'; the centre is {_text(middle)}' if middle else ''}</p><ul>{sentences}</ul>"
         + _picture(_curves(study, found, axis), f"{axis.name}: what was measured")
         + _fits(study, found, axis)

@@ -11,12 +11,17 @@ from trainer.errors import CapsnetError, ConfigError, InterruptedRun
 from trainer.probe import records as recording
 from trainer.probe import todo
 from trainer.probe.records import ERROR, Records, Result
-from trainer.probe.study import Cell, Study, cells, config_of
+from trainer.probe.study import Cell, Study, cells, config_of, split
 from trainer.probe.watch import watch
 from trainer.progress import clock
 from trainer.storage import Location
 
-MODULES = {"cost": "trainer.probe.cost", "learning": "trainer.probe.learning"}
+MODULES = {
+    "cost": "trainer.probe.cost",
+    "learning": "trainer.probe.learning",
+    "ranks": "trainer.probe.ranks",
+    "streaming": "trainer.probe.streaming",
+}
 FOOTPRINT_SECONDS = 120.0
 
 
@@ -65,7 +70,8 @@ def measure(study: Study, cell: Cell, stopped: Callable[[], bool]) -> Result | N
         config_of(study, cell)
     except CapsnetError as error:  # sizes that do not fit are an answer too
         return _result(cell, ERROR, str(error), {})
-    spec: dict[str, object] = {"recipe": study.recipe, "fields": dict(cell.fields)}
+    fields, settings = split(cell.fields)
+    spec: dict[str, object] = {"recipe": study.recipe, "fields": fields, "settings": settings}
     with tempfile.TemporaryDirectory(prefix="capsnet-probe-") as folder:
         budget = study.budget
         found = watch(MODULES[study.measure], spec, Path(folder), budget.seconds, budget.memory_mib, stopped)

@@ -13,17 +13,40 @@ from trainer import configs
 from trainer.config import RunConfig
 from trainer.errors import ConfigError
 
-Measure = Literal["cost", "learning"]
+Measure = Literal["cost", "learning", "ranks", "streaming"]
+Changes = Mapping[str, str]
+"""Fields of the configuration, and settings of the measure, whose names begin with ``SETTING``."""
 CENTRE = "centre"
+SETTING = "probe."
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One field of the configuration, and its values in rising order: more of it costs more."""
+    """What varies, in rising order: more of it costs more.
+
+    Attributes:
+        points: each value, as it is shown, and what it changes.
+        arms: those that it is varied for; empty: all. Others stand at the centre along the whole axis.
+        note: what a reader of the results must know of it.
+    """
 
     name: str
-    field: str
-    values: tuple[str, ...]
+    points: Mapping[str, Changes]
+    arms: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(self.points)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for changes in self.points.values() for name in changes))
+
+
+def over(name: str, field: str, values: tuple[str, ...], arms: tuple[str, ...] = (), note: str = "") -> Axis:
+    """An axis of one field."""
+    return Axis(name, {value: {field: value} for value in values}, arms, note)
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Arm:
     """A way to do it: fields on top of the study's. ``control``: without routing; others are compared to the first."""
 
     name: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Changes = field(default_factory=dict)
     control: bool = False
 
 
@@ -51,11 +74,13 @@ class Thresholds:
         step_ratio: seconds of a step over the control's at the same value.
         entropy: of the couplings at the end of training, of that of uniform ones: routing that does not choose.
         accuracy_gap: points below the control, beyond two standard errors of both.
+        gradient_ratio: gradient of the first convolution at the end of training, of the control's: less is starved.
     """
 
     step_ratio: float = 10.0
-    entropy: float = 0.999
+    entropy: float = 0.9999
     accuracy_gap: float = 2.0
+    gradient_ratio: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,9 +94,16 @@ class Study:
     budget: Budget
     arms: tuple[Arm, ...]
     axes: tuple[Axis, ...]
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Changes = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    hardware: str = "two CPU cores"
+    """What its budget is meant for: 'first' is relative to it."""
+
+    @property
+    def control(self) -> str:
+        """The arm that others are compared to; '' where there is none."""
+        return next((arm.name for arm in self.arms if arm.control), "")
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,7 @@ class Cell:
     axis: str
     value: str
     seed: int
-    fields: Mapping[str, str]
+    fields: Changes
 
 
 def cells(study: Study) -> list[Cell]:
@@ -92,35 +124,51 @@ def cells(study: Study) -> list[Cell]:
     Raises:
         ConfigError: there is nothing to measure.
     """
-    if not study.arms or not study.seeds or not all(axis.values for axis in study.axes):
+    if not study.arms or not study.seeds or not all(axis.points for axis in study.axes):
         raise ConfigError(f"study {study.name}: an axis, the arms or the seeds have no values")
+    middles = {axis.name: centre_of(study, axis) for axis in study.axes}
     found: list[tuple[tuple[int, int], Cell]] = []
     for seed in study.seeds:
         for arm in study.arms:
             base = {**study.fields, **arm.fields, "seed": str(seed)}
             found.append(((seed, 0), _cell(arm, CENTRE, "", seed, base)))
             for axis in study.axes:
-                middle = centre_of(study, axis)
+                if axis.arms and arm.name not in axis.arms:
+                    continue
                 ranks = {value: rank for rank, value in enumerate(coarse_to_fine(axis.values))}
-                for value in axis.values:
-                    if value != middle:
-                        cell = _cell(arm, axis.name, value, seed, {**base, axis.field: value})
+                for value, changes in axis.points.items():
+                    if value != middles[axis.name]:
+                        cell = _cell(arm, axis.name, value, seed, {**base, **changes})
                         found.append(((seed, 1 + ranks[value]), cell))
     return [cell for _, cell in sorted(found, key=lambda each: each[0])]
 
 
-def _cell(arm: Arm, axis: str, value: str, seed: int, fields: Mapping[str, str]) -> Cell:
+def _cell(arm: Arm, axis: str, value: str, seed: int, fields: Changes) -> Cell:
     place = f"{axis}={value}" if value else axis
     return Cell(f"{arm.name}/{place}/seed{seed}", arm.name, axis, value, seed, fields)
 
 
 def centre_of(study: Study, axis: Axis) -> str:
-    """The value of an axis at the centre, as its values are written; '' where the centre is none of them."""
-    config = configuration.with_overrides(configs.load(study.recipe), dict(study.fields)).model_dump(mode="json")
-    for name in axis.field.split("."):
-        config = config[name]
-    text = ",".join(map(str, config)) if isinstance(config, list | tuple) else str(config)
-    return text if text in axis.values else ""
+    """The value of an axis at the centre, which changes nothing there; '' where the centre is none of them."""
+    recipe = configs.load(study.recipe)
+    fields, settings = split(study.fields)
+    centre = configuration.with_overrides(recipe, dict(fields))
+    for value, changes in axis.points.items():
+        changed, set_here = split(changes)
+        if any(settings.get(name) != told for name, told in set_here.items()):
+            continue
+        try:
+            if configuration.with_overrides(centre, dict(changed)) == centre:
+                return value
+        except ConfigError:  # sizes that do not fit are no centre
+            continue
+    return ""
+
+
+def split(changes: Changes) -> tuple[Changes, Changes]:
+    """(fields of the configuration, settings of the measure without their prefix)."""
+    fields = {name: value for name, value in changes.items() if not name.startswith(SETTING)}
+    return fields, {name.removeprefix(SETTING): value for name, value in changes.items() if name not in fields}
 
 
 def coarse_to_fine(values: tuple[str, ...]) -> list[str]:
@@ -137,7 +185,7 @@ def coarse_to_fine(values: tuple[str, ...]) -> list[str]:
 
 def config_of(study: Study, cell: Cell) -> RunConfig:
     """Raises ConfigError where sizes do not fit."""
-    return configuration.with_overrides(configs.load(study.recipe), dict(cell.fields))
+    return configuration.with_overrides(configs.load(study.recipe), dict(split(cell.fields)[0]))
 
 
 def fingerprint(study: Study) -> str:

@@ -12,7 +12,7 @@ DEFAULT = "smoke"
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "axes")
 
 
 def load(name: str) -> Study:

@@ -1,6 +1,6 @@
 """Two epochs of the embedded images, with routing and without it: what is learned, and how routing fares meanwhile."""
 
-from trainer.probe.study import Arm, Axis, Budget, Study
+from trainer.probe.study import Arm, Budget, Study, over
 
 STUDY = Study(
     name="learning",
@@ -21,9 +21,9 @@ STUDY = Study(
         Arm("first iteration", {"model.routing.algorithm": "dynamic", "model.routing.iterations": "1"}, control=True),
     ),
     axes=(
-        Axis("children", "model.primary.types", ("2", "4", "8", "16", "32", "64")),
-        Axis("child poses", "model.primary.pose", ("2", "4", "8", "16", "32")),
-        Axis("parent poses", "model.head.pose", ("4", "8", "16", "32", "64")),
+        over("children", "model.primary.types", ("2", "4", "8", "16", "32", "64")),
+        over("child poses", "model.primary.pose", ("2", "4", "8", "16", "32")),
+        over("parent poses", "model.head.pose", ("4", "8", "16", "32", "64")),
     ),
     seeds=(0, 1, 2),
 )

@@ -1,6 +1,6 @@
 """Five minutes on two cores: what a step costs over parents and children, routed and not."""
 
-from trainer.probe.study import Arm, Axis, Budget, Study
+from trainer.probe.study import Arm, Budget, Study, over
 
 STUDY = Study(
     name="smoke",
@@ -14,8 +14,8 @@ STUDY = Study(
         Arm("convolutions", {"model.head.kind": "conv_parameters"}, control=True),
     ),
     axes=(
-        Axis("parents", "model.classes", ("10", "30", "100")),
-        Axis("children", "model.primary.types", ("16", "64")),
-        Axis("iterations", "model.routing.iterations", ("1", "3", "6")),
+        over("parents", "model.classes", ("10", "30", "100")),
+        over("children", "model.primary.types", ("16", "64")),
+        over("iterations", "model.routing.iterations", ("1", "3", "6")),
     ),
 )
