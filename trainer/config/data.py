@@ -12,10 +12,10 @@ from trainer.config.section import Section, neutral
 class AugmentConfig(Section):
     shift: int = Field(0, ge=0, description="random shift of up to this many pixels, filled with zeros")
     flip: bool = Field(False, description="random horizontal flip")
-    resize: Literal["none", "crop", "random_resized_crop"] = Field(
+    resize: Literal["none", "crop", "whole", "random_resized_crop"] = Field(
         "none",
-        description="how an image becomes image_size: it is so already, a random crop (central in tests), "
-        "or a random part of 8 to 100 % of the area (central in tests)",
+        description="how an image becomes image_size: it is so already, a random crop (central in tests), the whole "
+        "image resized, or a random part of 8 to 100 % of the area (central in tests)",
     )
 
 
@@ -55,6 +55,13 @@ class DataConfig(Section):
     shuffle_window: int = Field(1024, ge=1, description="records of a lane that are shuffled together, across shards")
     interleave_shards: int = Field(8, ge=1, description="shards of a lane whose blocks are mixed into one window")
     augment: AugmentConfig = AugmentConfig()
+    rotations: int = Field(
+        1,
+        ge=1,
+        le=360,
+        description="angles that images are turned by, evenly around; labels are then class x angle, and model.classes "
+        "is to be so many times the classes of the data set: a finer grain of labels, not more natural classes",
+    )
     overlap: OverlapConfig = OverlapConfig()
     affine: AffineConfig = AffineConfig()
     scaled_decoding: bool = Field(

@@ -126,6 +126,12 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _turned_once(self) -> Self:
+        if self.data.rotations > 1 and self.data.overlap.enabled:
+            raise ValueError("data.rotations: of the two images of data.overlap neither is turned; set one of the two")
+        return self
+
     @property
     def source_size(self) -> int:
         """H = W of an image before it becomes a part of what the network sees."""

@@ -19,10 +19,21 @@ from trainer.data import augment
 
 def transformed(images_BHWC: tf.Tensor, draws_BD: tf.Tensor, bounds: AffineConfig) -> tf.Tensor:
     """Images uint8 [B, H, W, C], each under its own transform."""
+    return _moved(images_BHWC, backward(draws_BD, bounds, *images_BHWC.shape[1:3]))
+
+
+def rotated(images_BHWC: tf.Tensor, radians_B: tf.Tensor) -> tf.Tensor:
+    """Images uint8 [B, H, W, C], each turned about its centre; y axis down, so that +x turns towards +y."""
+    height, width = images_BHWC.shape[1:3]
+    cos, sin = tf.cos(radians_B), tf.sin(radians_B)
+    return _moved(images_BHWC, _about_centre(cos, sin, -sin, cos, 0.0, 0.0, height, width))
+
+
+def _moved(images_BHWC: tf.Tensor, backward_B8: tf.Tensor) -> tf.Tensor:
     height, width = images_BHWC.shape[1:3]
     moved_BHWC = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images_BHWC, tf.float32),
-        transforms=backward(draws_BD, bounds, height, width),
+        transforms=backward_B8,
         output_shape=(height, width),
         fill_value=0.0,
         interpolation="BILINEAR",
@@ -43,9 +54,23 @@ def backward(draws_BD: tf.Tensor, bounds: AffineConfig, height: int, width: int)
     # the inverse of R S D, by rows: y axis down
     a, b = (cos + shear * sin) / scale_x, (sin - shear * cos) / scale_x
     d, e = -sin / scale_y, cos / scale_y
+    shift_x, shift_y = between(augment.SHIFT_X, bounds.shift), between(augment.SHIFT_Y, bounds.shift)
+    return _about_centre(a, b, d, e, shift_x, shift_y, height, width)
+
+
+def _about_centre(
+    a: tf.Tensor,
+    b: tf.Tensor,
+    d: tf.Tensor,
+    e: tf.Tensor,
+    shift_x: tf.Tensor | float,
+    shift_y: tf.Tensor | float,
+    height: int,
+    width: int,
+) -> tf.Tensor:
+    """As ``backward``, of the inverse matrix (a b; d e) and a shift, both seen from the centre."""
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    from_x = centre_x + between(augment.SHIFT_X, bounds.shift)
-    from_y = centre_y + between(augment.SHIFT_Y, bounds.shift)
+    from_x, from_y = centre_x + shift_x, centre_y + shift_y
     c = centre_x - a * from_x - b * from_y
     f = centre_y - d * from_x - e * from_y
     zero = tf.zeros_like(a)

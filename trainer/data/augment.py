@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from trainer.config import AugmentConfig
 
-DRAWS = 14
+DRAWS = 15
 SHIFT_Y, SHIFT_X, FLIP, CROP_Y, CROP_X, AREA, ASPECT = range(7)
 PARTNER, OTHER_Y, OTHER_X = range(7, 10)  # of overlap: which record, and its shift
-ROTATION, SHEAR, SCALE_Y, SCALE_X = range(10, DRAWS)  # of affine
+ROTATION, SHEAR, SCALE_Y, SCALE_X = range(10, 14)  # of affine
+ANGLE = 14  # of rotations
 
 SMALLEST_AREA = 0.08
 LOG_ASPECT = math.log(4 / 3)  # width to height from 3:4 to 4:3
@@ -61,6 +62,8 @@ def random_fit(image_HWC: tf.Tensor, size: int, resize: str, draws_D: tf.Tensor)
         top = whole(draws_D[CROP_Y], shape[0] - size + 1)
         left = whole(draws_D[CROP_X], shape[1] - size + 1)
         return _checked(_cut(image_HWC, top, left, size, size), size)
+    if resize == "whole":
+        return resized(image_HWC, size)
     return resized(_cut(image_HWC, *random_window(shape[:2], draws_D)), size)
 
 
@@ -86,7 +89,8 @@ def central_window(sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, t
 def central_fit(images: tf.Tensor, size: int, resize: str) -> tf.Tensor:
     """Images uint8 [..., H, W, C], one or a batch, as [..., size, size, C]: what tests and the library see.
 
-    crop takes the central part; random_resized_crop a central square of 87.5 % of the shorter side, resized.
+    crop takes the central part; whole resizes all of it; random_resized_crop resizes a central square of 87.5 % of the
+    shorter side.
 
     Raises:
         tf.errors.InvalidArgumentError: as ``random_fit``.
@@ -97,6 +101,8 @@ def central_fit(images: tf.Tensor, size: int, resize: str) -> tf.Tensor:
     height, width = shape[-3], shape[-2]
     if resize == "crop":
         return _checked(_cut(images, (height - size) // 2, (width - size) // 2, size, size), size)
+    if resize == "whole":
+        return resized(images, size)
     return resized(_cut(images, *central_window(tf.stack([height, width]))), size)
 
 

@@ -276,6 +276,14 @@ def split_of(index: Index, name: str) -> Split:
     return index.splits[name]
 
 
+def label_names(index: Index, config: RunConfig) -> tuple[str, ...]:
+    """Of what the model tells apart: classes, or each class at each angle."""
+    count = config.data.rotations
+    if count == 1:
+        return tuple(index.classes)
+    return tuple(f"{name} {360 * angle / count:g} deg" for name in index.classes for angle in range(count))
+
+
 def check_fits(index: Index, config: RunConfig) -> None:
     """Whether the run can be trained and evaluated on the data set.
 
@@ -284,10 +292,12 @@ def check_fits(index: Index, config: RunConfig) -> None:
             shards than lanes, or an epoch is shorter than one global batch.
     """
     model, data = config.model, config.data
-    if len(index.classes) != model.classes:
+    count = len(index.classes) * data.rotations
+    if count != model.classes:
+        angles = f", at {data.rotations} angles {count} labels" if data.rotations > 1 else ""
         raise DataError(
-            f"data set {index.name} has {len(index.classes)} classes, the model {model.classes}: "
-            f"set model.classes to {len(index.classes)}"
+            f"data set {index.name} has {len(index.classes)} classes{angles}, the model {model.classes}: "
+            f"set model.classes to {count}"
         )
     if index.image.channels != model.channels:
         raise DataError(
@@ -319,10 +329,10 @@ def _check_image_size(index: Index, config: RunConfig) -> None:
     if resize == "none" and not (image.uniform and image.height_min == image.width_min == size):
         raise DataError(
             f"data set {index.name} has images of {image} pixels, {taken}: set {field}, "
-            "or data.augment.resize to crop or random_resized_crop"
+            "or data.augment.resize to crop, whole or random_resized_crop"
         )
     if resize == "crop" and min(image.height_min, image.width_min) < size:
         raise DataError(
             f"data set {index.name} has images of {image} pixels, too small for crops of {size}x{size}: lower "
-            f"{field}, or set data.augment.resize to random_resized_crop"
+            f"{field}, or set data.augment.resize to whole or random_resized_crop"
         )

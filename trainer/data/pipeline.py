@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from trainer import distributed
 from trainer.config import RunConfig
-from trainer.data import affine, augment, faults, overlap
+from trainer.data import affine, augment, faults, overlap, rotations
 from trainer.data.batches import Batch, Batches, Flow
 from trainer.data.decoding import Reading, fitted, parsed
 from trainer.data.index import Index, split_of
@@ -221,6 +221,8 @@ def _decoded(source: tf.data.Dataset, reading: Reading, flow: Flow) -> tf.data.D
             images_BHWC = augment.shifted_and_flipped(images_BHWC, draws_BD, data.augment)
         elif data.affine.enabled:
             images_BHWC = affine.transformed(images_BHWC, draws_BD, data.affine)
+        if data.rotations > 1:
+            images_BHWC, label_B = rotations.turned(images_BHWC, label_B, draws_BD, data.rotations)
         batch = {"label": label_B, "id": ids_B}
         if data.overlap.enabled:  # pairs, one after the other
             images_BHWC, sources_BNHWC = overlap.scenes(

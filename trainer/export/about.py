@@ -103,6 +103,7 @@ def _input(config: RunConfig) -> str:
     sizes = {
         "none": f"H = W = {size}",
         "crop": f"H and W at least {size}, of which the central {size}×{size} pixels are taken",
+        "whole": f"any H and W: the whole is resized to {size}×{size}",
         "random_resized_crop": f"any H and W: the central square of {CENTRAL_SIDE:.1%} of the shorter side is resized "
         f"to {size}×{size}",
     }

@@ -58,7 +58,7 @@ def export(
         raise ConfigError(f"{destination}: exists; choose another folder or remove it")
     found = checkpoint.choose(RunDirectory(run).checkpoints, which, say)
     config = configuration.validated(json.loads(found.config), str(found.path))
-    names = data_index.load_index(config.data.uri, config.storage).classes
+    names = data_index.label_names(data_index.load_index(config.data.uri, config.storage), config)
     if len(names) != config.model.classes:
         raise DataError(f"{config.data.uri}: has {len(names)} classes, the network {config.model.classes}: other data")
     temporary = destination.with_name(f".writing-{destination.name}")

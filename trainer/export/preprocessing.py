@@ -22,8 +22,12 @@ def fitted(images_BHWC: KerasTensor, size: int, resize: str) -> KerasTensor:
     """uint8 [B, H, W, C] to float32 [B, size, size, C] in 0..1, by ``AugmentConfig.resize``."""
     if resize == "crop":
         images_BHWC = _central_crop(images_BHWC, size)
+    elif resize == "whole":
+        images_BHWC = _resized(images_BHWC, _count(_rows(images_BHWC)), _count(_columns(images_BHWC)), size)
     elif resize == "random_resized_crop":
-        images_BHWC = _central_resized(images_BHWC, size)
+        shorter = ops.minimum(_count(_rows(images_BHWC)), _count(_columns(images_BHWC)))
+        side = ops.maximum(ops.round(CENTRAL_SIDE * shorter), 1.0)
+        images_BHWC = _resized(images_BHWC, side, side, size)
     return ops.cast(images_BHWC, "float32") / 255.0
 
 
@@ -35,21 +39,18 @@ def _central_crop(images_BHWC: KerasTensor, size: int) -> KerasTensor:
     return images_BHWC
 
 
-def _central_resized(images_BHWC: KerasTensor, size: int) -> KerasTensor:
-    """A central square, resized bilinearly with antialiasing and rounded, as float32 in 0..255."""
-    rows_H, columns_W = _rows(images_BHWC), _columns(images_BHWC)
-    shorter = ops.minimum(_count(rows_H), _count(columns_W))
-    side = ops.maximum(ops.round(CENTRAL_SIDE * shorter), 1.0)
+def _resized(images_BHWC: KerasTensor, height: KerasTensor, width: KerasTensor, size: int) -> KerasTensor:
+    """The central part of a height and width, bilinearly with antialiasing and rounded, as float32 in 0..255."""
     wide_BHWC = ops.cast(images_BHWC, "float32")
-    wide_BOWC = ops.einsum("oh,bhwc->bowc", _resampling(rows_H, side, size), wide_BHWC)
-    return ops.round(ops.einsum("ow,bhwc->bhoc", _resampling(columns_W, side, size), wide_BOWC))
+    wide_BOWC = ops.einsum("oh,bhwc->bowc", _resampling(_rows(images_BHWC), height, size), wide_BHWC)
+    return ops.round(ops.einsum("ow,bhwc->bhoc", _resampling(_columns(images_BHWC), width, size), wide_BOWC))
 
 
 def _resampling(positions_X: KerasTensor, side: KerasTensor, size: int) -> KerasTensor:
     """What each pixel counts [O, X] in a line of ``size`` pixels that is made of the central ``side`` ones.
 
     A triangle around the centre of the new pixel, as wide as a new pixel but at least as an old one; nothing outside
-    the square.
+    that part.
     """
     first = ops.floor((_count(positions_X) - side) / 2)
     scale = side / size

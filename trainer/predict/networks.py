@@ -67,7 +67,7 @@ def of_run(config: RunConfig, found: Checkpoint, *, reconstruct: bool) -> Networ
         return Seen(scores_BJ, reconstruction[0] if reconstruction else None)
 
     read = reader(config, Sizes.of(config, index))
-    return Network(tuple(index.classes), config.objects, _batch(config), read, look, pads=True)
+    return Network(data_index.label_names(index, config), config.objects, _batch(config), read, look, pads=True)
 
 
 def of_export(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Network:

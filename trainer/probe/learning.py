@@ -1,6 +1,7 @@
 """A cell of a learning study: a real training run under the study's budget. ``python -m trainer.probe.learning``.
 
-What it leaves is read from the run as a person would: accuracy from metrics, the health of routing from the events.
+What it leaves is read from the run as a person would: the score from ``capsnet evaluate``, training accuracy from
+metrics.jsonl, the health of routing from the events.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from trainer.rundir import RunDirectory
 LAST_LINES = 2
 SIGNS = 2
 """Of dying, at least: uniform couplings alone are no death."""
-ENTROPY = re.compile(r"class_capsules/entropy_iteration_(\d+)")
+LAST_SHARE = 0.2
+"""Of a run, over which training accuracy is a mean."""
+BY_ITERATION = re.compile(r"(.*/(?:entropy|effective_parents|unassigned))_iteration_(\d+)")
 WANTED = ("routing/", "gradients/")
 
 
@@ -32,32 +35,42 @@ def main(spec: Path, answer: Path) -> int:
     given = json.loads(spec.read_text())
     run = RunDirectory(answer.parent / "run")
     fields = [f"--{name}={value}" for name, value in given["fields"].items()]
-    command = [sys.executable, "-m", "trainer", "train", given["recipe"], "--run", str(run.path), *fields]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    said = " / ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-    if done.returncode == EXIT_DIVERGED:
-        leave(answer, NOT_FINITE, said)
-    elif done.returncode != EXIT_DONE:
-        leave(answer, ERROR, said or f"exit code {done.returncode}")
-    else:
-        numbers = {**scores(run.metrics), **health(run.path)}
-        dead = numbers.get("alarm_last", 0.0) >= SIGNS
-        why = "uniform couplings and class capsules near 0 at the end" if dead else ""
-        leave(answer, **{"outcome": COLLAPSED, "why": why} if dead else {}, **numbers)  # type: ignore[arg-type]
+    trained = _capsnet("train", given["recipe"], "--run", str(run.path), *fields)
+    if trained.returncode == EXIT_DIVERGED:
+        leave(answer, NOT_FINITE, _said(trained))
+        return 0
+    scored = trained
+    if trained.returncode == EXIT_DONE:
+        scored = _capsnet("evaluate", str(run.path), "--json", str(answer.parent / "score.json"))
+    if scored.returncode != EXIT_DONE:
+        leave(answer, ERROR, _said(scored))
+        return 0
+    numbers = {**scores(json.loads((answer.parent / "score.json").read_text()), run.metrics), **health(run.path)}
+    dead = numbers.get("alarm_last", 0.0) >= SIGNS
+    why = "uniform couplings and class capsules near 0 at the end" if dead else ""
+    leave(answer, **{"outcome": COLLAPSED, "why": why} if dead else {}, **numbers)  # type: ignore[arg-type]
     return 0
 
 
-def scores(metrics: Path) -> dict[str, float]:
-    """Of the last test, and the mean speed."""
+def scores(found: Any, metrics: Path) -> dict[str, float]:
+    """Of the test split: accuracy, loss, lead of the right class and calibration error; of training: the last fifth's
+    accuracy, and the median speed."""
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    tests = [each for each in records if each["kind"] == "test"]
-    rates = [each["images_per_second"] for each in records if each["kind"] == "train"]
-    last = tests[-1]
-    return {"accuracy": last["accuracy"], "loss": last["loss"], "images_per_second": float(np.median(rates))}
+    training = [each for each in records if each["kind"] == "train"]
+    last = training[-max(1, round(LAST_SHARE * len(training))) :]
+    return {
+        **{name: found[name] for name in ("accuracy", "loss", "lead", "calibration_error")},
+        "train_accuracy": float(np.mean([each["accuracy"] for each in last])),
+        "images_per_second": float(np.median([each["images_per_second"] for each in training])),
+    }
 
 
 def health(run: Path) -> dict[str, float]:
-    """First and last value of every number that TensorBoard shows of routing and gradients, by a short name."""
+    """First and last value of every number that TensorBoard shows of routing and gradients, by a short name.
+
+    Of numbers for each iteration those of the last iteration stand without its number; ``entropy``, ``gradient_stem``
+    and the others of ``SHORT`` are those that reports and thresholds ask for.
+    """
     values: dict[str, list[float]] = {}
     for path in eventfiles.paths(run):
         for event in eventfiles.events(path):
@@ -66,13 +79,35 @@ def health(run: Path) -> dict[str, float]:
                     number = _number(value)
                     if number is not None:
                         values.setdefault(value.tag.removeprefix("routing/"), []).append(number)
+    newest: dict[str, int] = {}
+    for tag in values:
+        if match := BY_ITERATION.fullmatch(tag):
+            newest[match[1]] = max(newest.get(match[1], 0), int(match[2]))
+    told = {tag: seen for tag, seen in values.items() if not BY_ITERATION.fullmatch(tag)}
+    told |= {tag: values[f"{tag}_iteration_{last}"] for tag, last in newest.items()}
+    told |= {name: told[tag] for name, tag in SHORT.items() if tag in told}
+    stems = [tag for tag in told if tag.startswith("gradients/stem/")]
+    if stems:
+        told["gradient_stem"] = told[stems[0]]
     found = {}
-    for tag, seen in values.items():
+    for tag, seen in told.items():
         found[f"{tag}_first"], found[f"{tag}_last"] = seen[0], seen[-1]
-    last = max((int(match[1]) for tag in values if (match := ENTROPY.fullmatch(tag))), default=0)
-    if last:  # of the class capsules, in the last iteration
-        found["entropy_last"] = found[f"class_capsules/entropy_iteration_{last}_last"]
     return found
+
+
+SHORT = {
+    name: f"class_capsules/{name}"
+    for name in ("entropy", "effective_parents", "winner_changed", "favourite_changed", "agreement")
+}
+
+
+def _capsnet(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer", *arguments]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return " / ".join(done.stderr.strip().splitlines()[-LAST_LINES:]) or f"exit code {done.returncode}"
 
 
 def _number(value: Any) -> float | None:

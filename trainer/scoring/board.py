@@ -46,6 +46,7 @@ def _values(found: Report) -> list[Any]:
         ("accuracy_high", found.high, f"Upper end {interval}"),
         ("top5", found.top5, "Share of records whose class is among the five most active."),
         ("loss", found.loss, "Mean loss over the records."),
+        ("lead", found.lead, "Mean of the right class's score less the best of the others."),
         ("calibration_error", found.calibration_error, f"Mean gap, over {table.calibrated(found)}."),
     ]
     written = [

@@ -26,7 +26,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over records, and of records. Of pairs there are no bins, and confusion_JJ is empty."""
+    """Sums over records, and of records. Of pairs there are no bins and no lead, and confusion_JJ is empty."""
 
     values_V: Real  # records, then the sums of evaluation.value_names
     present_J: Whole  # records that hold the class
@@ -36,6 +36,7 @@ class Counts:
     bin_records_K: Whole
     bin_correct_K: Whole
     bin_confidence_K: Real
+    lead_1: Real  # the right class's score less the best of the others
 
     @classmethod
     def none(cls, config: RunConfig) -> Counts:
@@ -54,6 +55,7 @@ class Counts:
             bin_records_K=whole(bins),
             bin_correct_K=whole(bins),
             bin_confidence_K=np.zeros(bins),
+            lead_1=np.zeros(int(single)),
         )
 
     def over_ranks(self, world: World) -> Counts:
@@ -75,17 +77,19 @@ def make_count_batch(config: RunConfig, network: CapsNet) -> CountBatch:
         outputs = evaluation.forward(config, network, image, label, *sources)
         values_V = evaluation.columns(config, outputs, image, label, weight, *sources)
         scores_BJ = outputs.class_scores_BJ
-        return values_V, longest(scores_BJ, config.objects), confidence(config.loss, scores_BJ)
+        lead_B = leads(scores_BJ, label) if config.objects == 1 else tf.zeros([0])
+        return values_V, longest(scores_BJ, config.objects), confidence(config.loss, scores_BJ), lead_B
 
     def count(counts: Counts, batch: dict[str, tf.Tensor]) -> None:
         sources = [batch["sources"]] if "sources" in batch else []
         seen = look(batch["image"], batch["label"], batch["weight"], *sources)
-        values_V, found_B, sure_B = (tensor.numpy() for tensor in seen)
+        values_V, found_B, sure_B, lead_B = (tensor.numpy() for tensor in seen)
         counts.values_V[:] += values_V
         is_record_B = batch["weight"].numpy() > 0  # and not padding
         label_B, found_B, sure_B = batch["label"].numpy()[is_record_B], found_B[is_record_B], sure_B[is_record_B]
         if config.objects == 1:
             _add(counts, label_B, found_B, sure_B)
+            counts.lead_1[:] += lead_B[is_record_B].sum(dtype=np.float64)
         else:
             _add_pairs(counts, label_B, found_B)
 
@@ -104,6 +108,14 @@ def confidence(config: LossConfig, scores_BJ: tf.Tensor) -> tf.Tensor:
     if config.kind == "nll":
         return largest_B / tf.maximum(tf.reduce_sum(scores_BJ, axis=-1), losses.SMALLEST_SCORE)
     return tf.clip_by_value(largest_B, 0.0, 1.0)
+
+
+def leads(scores_BJ: tf.Tensor, label_B: tf.Tensor) -> tf.Tensor:
+    """The right class's score less the best of the others: [B]; above 0 where the record is right."""
+    scores_BJ = at_least_float32(scores_BJ)
+    right_BJ = tf.one_hot(label_B, scores_BJ.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    others_BJ = tf.where(right_BJ, scores_BJ.dtype.min, scores_BJ)
+    return tf.gather(scores_BJ, label_B, batch_dims=1) - tf.reduce_max(others_BJ, axis=-1)
 
 
 def _add(counts: Counts, label_B: Whole, found_B: Whole, sure_B: Real) -> None:

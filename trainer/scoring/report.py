@@ -80,6 +80,7 @@ class Report:
     loss: float
     terms: dict[str, float]
     calibration_error: float | None  # None: of pairs
+    lead: float | None  # mean of the right class's score less the best of the others; None: of pairs
     bins: tuple[Bin, ...]
     classes: tuple[ClassScore, ...]
     confusions: tuple[Confusion, ...]
@@ -106,6 +107,7 @@ def report(subject: Subject, counts: Counts, values: Sequence[str], names: Seque
         loss=sum(means.values()),
         terms=means,
         calibration_error=calibration_error(counts) if subject.objects == 1 else None,
+        lead=float(counts.lead_1[0]) / max(records, 1.0) if subject.objects == 1 else None,
         bins=_bins(counts),
         classes=_classes(counts, names),
         confusions=_confusions(counts, names),

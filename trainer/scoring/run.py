@@ -80,6 +80,7 @@ def score(
     """
     index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)
+    names = data_index.label_names(index, config)
     net = network_of(config, found)
     total = data_index.split_of(index, config.data.test_split).records
     for test in tests:
@@ -102,4 +103,4 @@ def score(
             objects=of_test.objects,
             confidence=confidence_is(of_test.loss),
         )
-        yield report(subject, counts, evaluation.value_names(of_test), index.classes)
+        yield report(subject, counts, evaluation.value_names(of_test), names)

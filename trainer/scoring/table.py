@@ -39,6 +39,8 @@ def lines(found: Report) -> list[str]:
     if found.calibration_error is not None:
         text = f"error {100 * found.calibration_error:.2f} % over {calibrated(found)}"
         said += textwrap.wrap(f"{'calibration:':{KEY}}{text}", COLUMNS, subsequent_indent=" " * KEY)
+    if found.lead is not None:
+        said.append(f"{'lead:':{KEY}}{found.lead:.4f}, the right class's score less the best of the others")
     said += ["", *_classes(found.classes)]
     if 0 < len(found.confusion) <= MATRIX_CLASSES:
         said += ["", *_matrix(found)]

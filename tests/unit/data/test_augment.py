@@ -91,6 +91,18 @@ def test_central_crop() -> None:
     np.testing.assert_array_equal(augment.central_fit(tf.constant(IMAGES[0]), 4, "crop"), IMAGES[0, 1:5, 2:6])
 
 
+def test_the_whole_image_is_resized_in_training_and_in_tests() -> None:
+    image = np.arange(8 * 4, dtype=np.uint8).reshape(8, 4, 1)
+    drawn = tf.constant(augment.draws(0, 0, np.arange(1))[0])
+    halves = image.reshape(4, 2, 4, 1)
+    assert augment.central_fit(tf.constant(image), 4, "whole").shape == (4, 4, 1)
+    inner = augment.central_fit(tf.constant(image), 4, "whole").numpy()[1:-1]
+    np.testing.assert_allclose(inner, halves.mean(axis=1)[1:-1], atol=1)  # between pixels, rounded
+    np.testing.assert_array_equal(
+        augment.random_fit(tf.constant(image), 4, "whole", drawn), augment.central_fit(tf.constant(image), 4, "whole")
+    )
+
+
 def test_central_square_is_seven_eighths_of_the_shorter_side() -> None:
     image = np.random.default_rng(1).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     result = augment.central_fit(tf.constant(image), 14, "random_resized_crop")

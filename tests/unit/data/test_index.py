@@ -116,8 +116,9 @@ def test_a_config_that_fits(small_set: MakeSet) -> None:
     made = small_set()
     check_fits(made.index, made.config)
     check_fits(made.index, with_overrides(made.config, {"data.augment.resize": "crop", "model.image_size": 4}))
-    larger = {"data.augment.resize": "random_resized_crop", "model.image_size": 64}
-    check_fits(made.index, with_overrides(made.config, larger))
+    for resize in ("whole", "random_resized_crop"):
+        larger = {"data.augment.resize": resize, "model.image_size": 64}
+        check_fits(made.index, with_overrides(made.config, larger))
 
 
 @pytest.mark.parametrize(

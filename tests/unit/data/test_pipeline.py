@@ -175,7 +175,7 @@ def test_a_rank_may_have_no_test_record(small_set: MakeSet) -> None:
     assert taken(test_batches(made.config, made.index, 0, 30)) == []
 
 
-@pytest.mark.parametrize("resize", ["none", "crop", "random_resized_crop"])
+@pytest.mark.parametrize("resize", ["none", "crop", "whole", "random_resized_crop"])
 def test_the_library_sees_what_the_tests_see(small_set: MakeSet, resize: str) -> None:
     size = 6 if resize == "none" else 4
     made = small_set(overrides={**AUGMENTED, "data.augment.resize": resize, "model.image_size": size})

@@ -105,6 +105,7 @@ OUTPUTS = {
         "loss__kind": "cross_entropy",
     },
     "crop": {"data__augment__resize": "crop", "model__channels": 3},
+    "whole": {"data__augment__resize": "whole"},
     "resized": {"data__augment__resize": "random_resized_crop"},
     "two in one image": {"data__overlap__enabled": True, "data__overlap__shift": 1, "data__augment__shift": 0},
     "em": {"model__routing__algorithm": "em", "loss__kind": "cross_entropy"},

@@ -175,6 +175,7 @@ def images(config: RunConfig, records: int = 3) -> np.ndarray:
     height, width = {
         "none": (size, size),
         "crop": (size + 4, size + 7),
+        "whole": (size, size),
         "random_resized_crop": (round(size / CENTRAL_SIDE), round(size / CENTRAL_SIDE) + 3),
     }[resize]
     return np.random.default_rng(1).integers(0, 256, (records, height, width, config.model.channels), np.uint8)

@@ -43,6 +43,16 @@ def test_central_resized(height: int, width: int) -> None:
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 64), (100, 75), (20, 217), (1, 1)])
+def test_the_whole_resized(height: int, width: int) -> None:
+    ours, expected = both("whole", 32, height, width)
+    steps = np.abs(ours - expected) * 255
+    assert np.max(steps) < 1.01  # as above
+    assert np.mean(steps > 0.5) < 0.01
+    if height == 32:
+        np.testing.assert_array_equal(ours, expected)
+
+
 @pytest.mark.parametrize(("resize", "message"), [("none", "expected shape=.None, 24, 24, 3."), ("crop", "is not in")])
 def test_too_small(resize: str, message: str) -> None:
     entry = preprocessing.images_input(24, 3, resize)

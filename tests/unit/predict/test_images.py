@@ -54,7 +54,8 @@ def index_of(side: int, other: int | None = None) -> Index:
 
 
 @pytest.mark.parametrize(
-    ("resize", "size", "side"), [("none", 40, 40), ("crop", 24, 40), ("random_resized_crop", 24, None)]
+    ("resize", "size", "side"),
+    [("none", 40, 40), ("crop", 24, 40), ("whole", 24, None), ("random_resized_crop", 24, None)],
 )
 @pytest.mark.parametrize("data", ["PNG", "JPEG", "CMYK", "RGBA", "P"])
 def test_an_image_of_the_data_sets_size_is_what_the_tests_see(

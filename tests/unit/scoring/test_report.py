@@ -108,6 +108,8 @@ def test_a_report_is_what_loops_find(kind: str) -> None:
             confident = sum(sure(config.loss, scores[n]) for n in members) / len(members)
             error += len(members) / len(kept) * abs(accuracy - confident)
     assert found.calibration_error == pytest.approx(error, rel=1e-5)  # confidences are float32
+    leads = [scores[n][labels[n]] - max(s for j, s in enumerate(scores[n]) if j != labels[n]) for n in kept]
+    assert found.lead == pytest.approx(sum(leads) / len(kept), rel=1e-4, abs=1e-6)  # differences of float32
     most = found.confusions[0]
     wrong = {(i, j): found.confusion[i][j] for i in range(J) for j in range(J) if i != j}
     assert most.records == max(wrong.values()) == wrong[NAMES.index(most.right), NAMES.index(most.found)]
@@ -129,7 +131,8 @@ def test_pairs_are_right_where_both_are_found() -> None:
         assert each.recall == sum(j in best[n] for n in present) / len(present)
         taken = [n for n in kept if j in best[n]]
         assert each.precision == sum(j in labels[n] for n in taken) / len(taken)
-    assert (found.top5, found.calibration_error, found.confusion, found.confusions) == (None, None, (), ())
+    assert (found.top5, found.calibration_error, found.lead) == (None, None, None)
+    assert (found.confusion, found.confusions) == ((), ())
 
 
 def test_sums_do_not_depend_on_the_batches() -> None:

@@ -9,10 +9,12 @@ from trainer.errors import ConfigError
 from trainer.probe.study import Study
 
 DEFAULT = "smoke"
+SHARED = ("arms", "axes")
+"""Modules beside the studies, which these share."""
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "axes")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
 
 
 def load(name: str) -> Study:

@@ -1,29 +1,34 @@
-"""Two epochs of the embedded images, with routing and without it: what is learned, and how routing fares meanwhile."""
+"""What is learned with routing and without it, and how routing fares meanwhile: two epochs of the embedded images."""
 
-from trainer.probe.study import Arm, Budget, Study, over
+from trainer.probe.studies.arms import arms
+from trainer.probe.studies.axes import depth, equal_parameters, grain, resampled
+from trainer.probe.study import Budget, Study
+
+CENTRE = {
+    "train.epochs": "2",
+    "train.threads": "1",
+    "log.every_steps": "20",
+    "log.observe_every_steps": "50",
+    "evaluate.every_epochs": "0",
+    "model.head.initial_scale": "parents",
+    "model.routing.memory_bytes": "256MiB",
+}
+CAPSULES = ("dynamic", "sharp", "uniform")
 
 STUDY = Study(
     name="learning",
     about="test accuracy and the health of routing after two epochs of the embedded images, three seeds",
     measure="learning",
     recipe="quick",
-    fields={
-        "train.epochs": "2",
-        "log.every_steps": "20",
-        "log.observe_every_steps": "20",
-        "evaluate.every_epochs": "2",
-    },
-    budget=Budget(seconds=300, memory_mib=4000),
-    arms=(
-        Arm("dynamic", {"model.routing.algorithm": "dynamic"}),
-        Arm("convolutions", {"model.head.kind": "conv_parameters"}, control=True),
-        Arm("uniform", {"model.routing.algorithm": "uniform"}, control=True),
-        Arm("first iteration", {"model.routing.algorithm": "dynamic", "model.routing.iterations": "1"}, control=True),
-    ),
+    fields=CENTRE,
+    budget=Budget(seconds=600, memory_mib=5000),
+    arms=arms(tuned=True),
     axes=(
-        over("children", "model.primary.types", ("2", "4", "8", "16", "32", "64")),
-        over("child poses", "model.primary.pose", ("2", "4", "8", "16", "32")),
-        over("parent poses", "model.head.pose", ("4", "8", "16", "32", "64")),
+        grain("parents", (1, 3, 10, 30, 100)),
+        depth("depth", (1, 2, 4, 8, 16), arms=CAPSULES),
+        depth("depth, residual", (1, 2, 4, 8, 16), residual=True, arms=CAPSULES),
+        equal_parameters("children at equal parameters", (4, 8, 16, 32, 64)),
+        resampled("image size", (14, 28, 56)),
     ),
     seeds=(0, 1, 2),
 )
