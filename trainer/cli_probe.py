@@ -14,6 +14,7 @@ from trainer.errors import EXIT_DONE, ConfigError, note
 from trainer.parsing import EXIT_CODES, add, location
 from trainer.probe import studies
 from trainer.probe.study import Study
+from trainer.storage import Location
 
 
 def add_probe(commands: Any) -> None:
@@ -26,7 +27,8 @@ def add_probe(commands: Any) -> None:
         "  capsnet probe run                         # smoke: five minutes on two cores\n"
         "  capsnet probe show cost                   # axes, thresholds, cells, hours\n"
         "  capsnet probe run cost --output probes/cost\n"
-        "  capsnet probe report probes/cost          # the page, probes/cost/report.html\n\n"
+        "  capsnet probe report probes/cost          # the page, probes/cost/report.html\n"
+        "  capsnet probe cell cost dynamic/parents=100/seed0   # one cell of it again\n\n"
         "A study varies one axis at a time around a centre. Each cell runs in a process\n"
         "of its own within limits of time and memory, and leaves a record: after Ctrl-C\n"
         "or kill -9 the same command goes on with the cell that was under way.\n\n" + EXIT_CODES,
@@ -50,13 +52,19 @@ def add_probe(commands: Any) -> None:
     action("studies", _studies, "list the studies")
     show = action("show", _show, "say what a study will do")
     show.add_argument("study", metavar="STUDY")
-    for name, call, help in (
-        ("collect", _collect, "write all records as cells.jsonl and cells.csv"),
-        ("report", _report, "write the page, report.html"),
+    show.add_argument("--cells", action="store_true", help="list the cells too, in their order")
+    cell = action("cell", _cell, "measure one cell of a study again and print its numbers")
+    cell.add_argument("study", metavar="STUDY")
+    cell.add_argument("key", metavar="CELL", help="as 'capsnet probe show' and the page list them")
+    cell.add_argument("--memory", type=int, metavar="MIB", help="in place of the study's")
+    cell.add_argument("--seconds", type=float, metavar="S", help="in place of the study's")
+    for name, call, help, count in (
+        ("collect", _collect, "write all records as cells.jsonl and cells.csv", None),
+        ("report", _report, "write the page, report.html, of one study or several", "+"),
     ):
         made = action(name, call, help)
-        made.add_argument("results", type=location, metavar="RESULTS", help="what --output was")
-        made.add_argument("--to", type=Path, metavar="DIR", help="(default: RESULTS, where that is a folder)")
+        made.add_argument("results", nargs=count, type=location, metavar="RESULTS", help="what --output was")
+        made.add_argument("--to", type=Path, metavar="DIR", help="(default: the first RESULTS, where that is a folder)")
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -70,6 +78,18 @@ def _run(parsed: argparse.Namespace) -> int:
     print(f"study {study.name}: {study.about}\nrecords: {output}", flush=True)
     run.run(study, output, _shard(parsed.shard), lambda line: print(line, flush=True), lambda: bool(stops))
     print(f"\nthe page: capsnet probe report {output}")
+    return EXIT_DONE
+
+
+def _cell(parsed: argparse.Namespace) -> int:
+    from trainer.probe import run
+
+    parsed.axis = None
+    study = _limited(studies.load(parsed.study), parsed)
+    result = run.one(study, parsed.key)
+    print(f"{result.cell}: {run.summary(result)}")
+    for name, value in result.numbers.items():
+        print(f"  {name:44s}{value:.6g}")
     return EXIT_DONE
 
 
@@ -118,27 +138,29 @@ def _show(parsed: argparse.Namespace) -> int:
     limits = ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(study.thresholds).items())
     print(f"a limit is  {limits}; {study.budget.memory_mib:,} MiB; {study.budget.seconds:g} s a cell")
     print(f"cells       {len(every)}, at most {bound(study, len(every))}")
+    if parsed.cells:
+        print(*(each.key for each in every), sep="\n")
     return EXIT_DONE
 
 
 def _collect(parsed: argparse.Namespace) -> int:
     from trainer.probe import collect
 
-    for path in collect.write(parsed.results, _folder(parsed), note):
+    for path in collect.write(parsed.results, _folder(parsed, parsed.results), note):
         print(path)
     return EXIT_DONE
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    from trainer.probe import report
+    from trainer.probe.report import page
 
-    print(report.write(parsed.results, _folder(parsed), note))
+    print(page.write(parsed.results, _folder(parsed, parsed.results[0]), note))
     return EXIT_DONE
 
 
-def _folder(parsed: argparse.Namespace) -> Path:
+def _folder(parsed: argparse.Namespace, results: Location) -> Path:
     if parsed.to is not None:
         return Path(parsed.to)
-    if not isinstance(parsed.results, Path):
-        raise ConfigError(f"{parsed.results}: is a bucket; name a folder with --to")
-    return parsed.results
+    if not isinstance(results, Path):
+        raise ConfigError(f"{results}: is a bucket; name a folder with --to")
+    return results

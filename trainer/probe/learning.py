@@ -18,7 +18,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from trainer import eventfiles
 from trainer.errors import EXIT_DIVERGED, EXIT_DONE
-from trainer.probe.records import COLLAPSED, ERROR, NOT_FINITE
+from trainer.probe.records import COLLAPSED, ERROR, NOT_FINITE, OK
 from trainer.probe.watch import leave
 from trainer.rundir import RunDirectory
 
@@ -48,7 +48,7 @@ def main(spec: Path, answer: Path) -> int:
     numbers = {**scores(json.loads((answer.parent / "score.json").read_text()), run.metrics), **health(run.path)}
     dead = numbers.get("alarm_last", 0.0) >= SIGNS
     why = "uniform couplings and class capsules near 0 at the end" if dead else ""
-    leave(answer, **{"outcome": COLLAPSED, "why": why} if dead else {}, **numbers)  # type: ignore[arg-type]
+    leave(answer, COLLAPSED if dead else OK, why, curves(run.metrics), **numbers)
     return 0
 
 
@@ -63,6 +63,13 @@ def scores(found: Any, metrics: Path) -> dict[str, float]:
         "train_accuracy": float(np.mean([each["accuracy"] for each in last])),
         "images_per_second": float(np.median([each["images_per_second"] for each in training])),
     }
+
+
+def curves(metrics: Path) -> dict[str, list[float]]:
+    """Of training, at each record of the run: step, loss, accuracy of the records since the last."""
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    training = [each for each in records if each["kind"] == "train"]
+    return {name: [float(each[name]) for each in training] for name in ("step", "loss", "accuracy")}
 
 
 def health(run: Path) -> dict[str, float]:

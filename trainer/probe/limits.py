@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ STOPS = {
     TIME: "time",
     NOT_FINITE: "numbers that are not finite",
     COLLAPSED: "collapse: class capsules near 0",
-    KILLED: "being killed",
+    KILLED: "killed",
 }
 Found = Sequence[tuple[Cell, Result]]
 
@@ -50,6 +51,11 @@ class Limit:
     reached: str
     stopped_at: str
     by: str
+
+    @property
+    def kind(self) -> str:
+        """Of what the limit is: the word before its numbers."""
+        return self.by.split(":")[0]
 
     @property
     def sentence(self) -> str:
@@ -91,25 +97,36 @@ def at_one_speed(found: Found) -> list[tuple[Cell, Result]]:
 
 
 def curve(study: Study, found: Found, arm: str, axis: Axis) -> list[Point]:
-    """Points of an arm along an axis, in the order of its values; the centre stands at its own value."""
-    middle = centre_of(study, axis)
+    """Points of an arm along an axis, in the order of its values; the centre stands at its own value, and at every
+    value for an arm that the axis is not varied for."""
+    middle, fixed = centre_of(study, axis), not varied(axis, arm)
 
     def at(value: str) -> tuple[Result, ...]:
         return tuple(
             result
             for cell, result in found
             if cell.arm == arm
-            and ((cell.axis, cell.value) == (axis.name, value) or (cell.axis == CENTRE and value == middle))
+            and ((cell.axis, cell.value) == (axis.name, value) or (cell.axis == CENTRE and (fixed or value == middle)))
         )
 
     return [Point(value, at(value)) for value in axis.values]
 
 
+def varied(axis: Axis, arm: str) -> bool:
+    return not axis.arms or arm in axis.arms
+
+
+def compared_to(study: Study, arm: str, axis: Axis) -> str:
+    """The first control that is varied along the axis, else the first; '' where there is none but the arm itself."""
+    others = [each.name for each in study.arms if each.control and each.name != arm]
+    return next((name for name in others if varied(axis, name)), others[0] if others else "")
+
+
 def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     """The first tested value that crosses a threshold of the study."""
     controls = [each.name for each in study.arms if each.control]
-    first = next((name for name in controls if name != arm), None)
-    beside = {point.value: point for point in curve(study, found, first, axis)} if first else {}
+    other = compared_to(study, arm, axis)
+    beside = {point.value: point for point in curve(study, found, other, axis)} if other else {}
     reached = ""
     for point in curve(study, found, arm, axis):
         by = _crossed(study, point, beside, control=arm in controls)
@@ -133,9 +150,12 @@ def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control
         errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
         if gap > rules.accuracy_gap and gap > 2 * errors:
             return f"accuracy: {gap:.1f} points below the control"
+        share = point.mean("gradient_stem_last") / other.mean("gradient_stem_last")
+        if share < rules.gradient_ratio:
+            return f"gradients: {share:.1g} of the control's reach the first convolution"
     entropy = point.mean("entropy_last")
     if entropy > rules.entropy and not control:
-        return f"routing: couplings of entropy {entropy:.4f} of that of uniform ones"
+        return f"routing: couplings of entropy {entropy:.5f} of that of uniform ones"
     return ""
 
 
@@ -156,8 +176,6 @@ def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
 
 
 def number(value: str) -> float:
-    """Of an axis value: itself, or the count of a list; not a number for a word."""
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan
+    """That an axis value begins with, as 16 of '16 x 8'; not a number for a word."""
+    match = re.match(r"[\d.]+", value)
+    return float(match[0]) if match else math.nan

@@ -44,7 +44,7 @@ PACKAGES = ("capsnet", "tensorflow-cpu", "tensorflow", "keras", "numpy", "horovo
 
 @dataclass(frozen=True)
 class Result:
-    """``numbers``: what was measured, by name; ``why``: in words where the outcome is not ok."""
+    """``numbers``: what was measured, by name; ``series``: over its time; ``why``: in words where it is not ok."""
 
     cell: str
     outcome: str
@@ -55,6 +55,7 @@ class Result:
     hardware: dict[str, Any] = field(default_factory=dict)
     time: float = 0.0
     version: int = VERSION
+    series: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from trainer.probe import records as recording
 from trainer.probe import todo
 from trainer.probe.records import ERROR, Records, Result
 from trainer.probe.study import Cell, Study, cells, config_of, split
-from trainer.probe.watch import watch
+from trainer.probe.watch import Watched, watch
 from trainer.progress import clock
 from trainer.storage import Location
 
@@ -58,6 +58,16 @@ def run(
         done += 1
 
 
+def one(study: Study, key: str) -> Result:
+    """One cell, of which nothing is recorded. Raises ConfigError where there is none of that name."""
+    found = next((cell for cell in cells(study) if cell.key == key), None)
+    if found is None:
+        raise ConfigError(f"study {study.name} has no cell {key}; 'capsnet probe show {study.name} --cells' lists them")
+    result = measure(study, found, lambda: False)
+    assert result is not None  # nobody stops it
+    return result
+
+
 def bound(study: Study, count: int) -> str:
     """The most that so many cells can take, in words."""
     hours = count * study.budget.seconds / 3600
@@ -69,13 +79,13 @@ def measure(study: Study, cell: Cell, stopped: Callable[[], bool]) -> Result | N
     try:
         config_of(study, cell)
     except CapsnetError as error:  # sizes that do not fit are an answer too
-        return _result(cell, ERROR, str(error), {})
+        return _result(cell, Watched(ERROR, str(error), {}))
     fields, settings = split(cell.fields)
     spec: dict[str, object] = {"recipe": study.recipe, "fields": fields, "settings": settings}
     with tempfile.TemporaryDirectory(prefix="capsnet-probe-") as folder:
         budget = study.budget
         found = watch(MODULES[study.measure], spec, Path(folder), budget.seconds, budget.memory_mib, stopped)
-    return None if found is None else _result(cell, found.outcome, found.why, found.numbers)
+    return None if found is None else _result(cell, found)
 
 
 def check_footprint(study: Study, stopped: Callable[[], bool]) -> None:
@@ -96,18 +106,20 @@ def summary(result: Result) -> str:
     parts = [result.outcome]
     parts += [f"{1e3 * seconds:,.0f} ms a step"] if seconds else []
     parts += [f"accuracy {100 * result.numbers['accuracy']:.1f} %"] if "accuracy" in result.numbers else []
+    parts += [f"{result.numbers['images_per_second']:,.0f} images/s"] if "images_per_second" in result.numbers else []
     parts += [f"{result.numbers['peak_mib']:,.0f} MiB"] if "peak_mib" in result.numbers else []
     return ", ".join(parts) + (f": {result.why}" if result.why else "")
 
 
-def _result(cell: Cell, outcome: str, why: str, numbers: dict[str, float]) -> Result:
+def _result(cell: Cell, found: Watched) -> Result:
     return Result(
         cell.key,
-        outcome,
-        numbers,
-        why,
+        found.outcome,
+        found.numbers,
+        found.why,
         dict(cell.fields),
         recording.software(),
         recording.hardware(),
         time.time(),
+        series=found.series,
     )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -29,6 +29,7 @@ class Watched:
     outcome: str
     why: str
     numbers: dict[str, float]
+    series: dict[str, list[float]] = field(default_factory=dict)
 
 
 def watch(
@@ -70,17 +71,19 @@ def watch(
     try:
         found = json.loads(answer.read_text())
         outcome = found["outcome"] if found["outcome"] in OUTCOMES else ERROR
-        return Watched(outcome, found.get("why", ""), {**found.get("numbers", {}), **numbers})
+        return Watched(outcome, found["why"], {**found["numbers"], **numbers}, found["series"])
     except (OSError, ValueError, KeyError):
         last = " / ".join(said.read_text(errors="replace").strip().splitlines()[-LAST_LINES:])
         return Watched(ERROR, f"ended with {child.returncode}: {last}", numbers)
 
 
-def leave(answer: Path, outcome: str = OK, why: str = "", **numbers: float) -> None:
+def leave(
+    answer: Path, outcome: str = OK, why: str = "", series: dict[str, list[float]] | None = None, **numbers: float
+) -> None:
     """What a cell's program says at its end."""
     finite = all(abs(number) < float("inf") for number in numbers.values())
     told = outcome if finite or outcome != OK else NOT_FINITE
-    content = {"outcome": told, "why": why, "numbers": numbers}
+    content = {"outcome": told, "why": why, "numbers": numbers, "series": series or {}}
     answer.write_text(json.dumps(content))
 
 

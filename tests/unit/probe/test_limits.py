@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.unit.probe.test_study import STUDY
-from trainer.probe import limits, report
+from trainer.probe import limits
 from trainer.probe.records import COLLAPSED, MEMORY, OK, Result
+from trainer.probe.report.page import page as page_of
 from trainer.probe.study import Cell, cells
 
 AXIS = STUDY.axes[0]
@@ -40,8 +41,8 @@ def test_a_step_against_the_controls() -> None:
 
 
 def test_couplings_that_stay_uniform_are_a_limit_of_routing_and_not_of_a_control() -> None:
-    found = [(cell, Result(cell.key, OK, {"step_seconds": 1.0, "entropy_last": 0.9995})) for cell in cells(STUDY)]
-    assert limits.limit(STUDY, found, "a", AXIS).by.startswith("routing: couplings of entropy 0.9995")
+    found = [(cell, Result(cell.key, OK, {"step_seconds": 1.0, "entropy_last": 0.99995})) for cell in cells(STUDY)]
+    assert limits.limit(STUDY, found, "a", AXIS).by.startswith("routing: couplings of entropy 0.99995")
     assert not limits.limit(STUDY, found, "b", AXIS).stopped_at
 
 
@@ -58,7 +59,7 @@ def test_accuracy_below_the_control_counts_beyond_two_standard_errors() -> None:
 def test_nothing_measured_is_said() -> None:
     found = [(cell, Result(cell.key, "not measured")) for cell in cells(STUDY)]
     assert limits.limit(STUDY, found, "a", AXIS).sentence == "a, parents: not measured"
-    assert "Nothing is measured yet." in report.page(STUDY, found)
+    assert "Nothing is measured yet." in page_of([(STUDY, found)])
 
 
 def test_a_slow_minute_of_the_machine_is_taken_out_by_the_reference() -> None:
@@ -88,7 +89,7 @@ def test_a_power_law_is_found_with_its_exponent() -> None:
 
 
 def test_the_page_says_what_it_shows_and_needs_nothing_else() -> None:
-    page = report.page(STUDY, measured({"40": MEMORY}))
+    page = page_of([(STUDY, measured({"40": MEMORY}))])
     assert "a, parents: memory at 40, 20 is within every threshold" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     for cell in cells(STUDY):

@@ -9,7 +9,6 @@ from trainer.probe import studies
 from trainer.probe.study import (
     CENTRE,
     Arm,
-    Axis,
     Budget,
     Study,
     cells,
@@ -17,6 +16,7 @@ from trainer.probe.study import (
     coarse_to_fine,
     config_of,
     fingerprint,
+    over,
 )
 
 STUDY = Study(
@@ -26,7 +26,7 @@ STUDY = Study(
     recipe="quick",
     budget=Budget(10, 1000),
     arms=(Arm("a"), Arm("b", {"model.routing.algorithm": "uniform"}, control=True)),
-    axes=(Axis("parents", "model.classes", ("10", "20", "40", "80")),),
+    axes=(over("parents", "model.classes", ("10", "20", "40", "80")),),
     seeds=(0, 1),
 )
 
@@ -59,7 +59,7 @@ def test_fields_of_axis_arm_and_study_are_laid_over_each_other() -> None:
 
 
 def test_an_empty_grid_is_refused() -> None:
-    for empty in ({"arms": ()}, {"seeds": ()}, {"axes": (Axis("x", "seed", ()),)}):
+    for empty in ({"arms": ()}, {"seeds": ()}, {"axes": (over("x", "seed", ()),)}):
         with pytest.raises(ConfigError, match="no values"):
             cells(dataclasses.replace(STUDY, **empty))
 

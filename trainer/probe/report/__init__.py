@@ -1,0 +1,7 @@
+"""The page of one study or several: one HTML file that opens offline. Every sentence comes from the records.
+
+page.py      what stands where
+words.py     sentences
+figures.py   pictures, as data within the page
+tables.py    tables
+"""

@@ -1,0 +1,115 @@
+"""Pictures of a study, each panel one of its own so that a narrow page can stack them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from trainer.probe import limits
+from trainer.probe.limits import Found, Point
+from trainer.probe.study import Axis, Study
+
+COLOURS = ("#1f77b4", "#17becf", "#9467bd", "#2ca02c", "#8c564b", "#e377c2", "#bcbd22", "#d62728", "#ff7f0e", "#7f7f7f")
+SIZE = (5.0, 3.3)
+WIDE = 8.0
+"""Ratio of the ends of an axis from which on it is logarithmic."""
+
+SHOWN = {
+    "cost": (("step_seconds", "s a training step"), ("held_mib", "MiB that a step holds")),
+    "learning": (("accuracy", "test accuracy"), ("lead", "lead of the right class"), ("calibration_error", "ECE")),
+    "ranks": (("images_per_second", "images/s"), ("allreduce_seconds", "s of allreduce a step")),
+    "streaming": (("images_per_second", "images/s"), ("ratio", "of the speed from disk")),
+}
+"""Numbers that are drawn against each axis, by measure."""
+HEALTH = (
+    ("entropy_last", "entropy of couplings, of uniform"),
+    ("effective_parents_last", "effective parents"),
+    ("favourite_changed_last", "favourite parent changed by routing"),
+    ("class_capsules/dead_parents_last", "share of dead class capsules"),
+    ("class_capsules/dead_children_last", "share of dead children"),
+    ("gradient_stem_last", "gradient at the first convolution"),
+)
+POSITIVE = ("step_seconds", "held_mib", "allreduce_seconds", "gradient_stem_last", "effective_parents_last")
+"""Drawn logarithmically."""
+
+
+def panels(study: Study, found: Found, axis: Axis, shown: Sequence[tuple[str, str]]) -> list[str]:
+    """A picture for each number that was measured anywhere on the axis."""
+    pictures = [_panel(study, found, axis, name, label) for name, label in shown]
+    return [picture for picture in pictures if picture]
+
+
+def _panel(study: Study, found: Found, axis: Axis, name: str, label: str) -> str:
+    curves = {arm.name: limits.curve(study, found, arm.name, axis) for arm in study.arms}
+    if not any(math.isfinite(point.mean(name)) for points in curves.values() for point in points):
+        return ""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    board: Axes = figure.subplots()
+    xs = [limits.number(value) for value in axis.values]
+    for at, arm in enumerate(study.arms):
+        points, colour = curves[arm.name], COLOURS[at % len(COLOURS)]
+        ys = [point.mean(name) for point in points]
+        if not any(map(math.isfinite, ys)):
+            continue
+        style = ":" if not limits.varied(axis, arm.name) else "--" if arm.control else "-"
+        marker = "" if not limits.varied(axis, arm.name) else "o"
+        bars = [_spread(point, name) for point in points]
+        board.errorbar(xs, ys, bars, marker=marker, markersize=4, linestyle=style, color=colour, label=arm.name)
+        if name == "step_seconds":
+            floors = [point.mean("floor_seconds") for point in points]
+            board.plot(xs, floors, linestyle=(0, (1, 3)), linewidth=1, color=colour)
+    board.set_xlabel(axis.name)
+    board.set_ylabel(label)
+    if min(xs) > 0 and max(xs) / min(xs) >= WIDE:
+        board.set_xscale("log")
+        board.set_xticks(xs, [str(value) for value in axis.values], fontsize=7)
+        board.minorticks_off()
+    if name in POSITIVE:
+        board.set_yscale("log")
+    board.grid(alpha=0.3)
+    board.legend(fontsize=6)
+    return picture(figure, f"{label} over {axis.name}")
+
+
+def _spread(point: Point, name: str) -> float:
+    """Half the distance of the quartiles of times; the standard error over seeds of others."""
+    quartiles = name == "step_seconds"
+    half = point.mean("step_spread") * point.mean(name) / 2 if quartiles else point.standard_error(name)
+    return half if math.isfinite(half) else 0.0
+
+
+def learning_curves(study: Study, found: Found) -> str:
+    """Training accuracy of each arm at the centre, over its steps, the mean of its seeds."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    board: Axes = figure.subplots()
+    seen = False
+    for at, arm in enumerate(study.arms):
+        runs = [r.series for cell, r in found if (cell.arm, cell.axis) == (arm.name, limits.CENTRE) and r.series]
+        if runs:
+            steps = min((run["step"] for run in runs), key=len)
+            means = [sum(run["accuracy"][k] for run in runs) / len(runs) for k in range(len(steps))]
+            style = "--" if arm.control else "-"
+            board.plot(steps, means, style, color=COLOURS[at % len(COLOURS)], label=arm.name)
+            seen = True
+    board.set_xlabel("step")
+    board.set_ylabel("training accuracy at the centre")
+    board.grid(alpha=0.3)
+    if not seen:
+        return ""
+    board.legend(fontsize=6)
+    return picture(figure, "training accuracy over steps at the centre")
+
+
+def picture(figure: Figure, alt: str) -> str:
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure)
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

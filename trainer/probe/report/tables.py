@@ -1,0 +1,125 @@
+"""Tables of a study, as HTML."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from html import escape
+
+from trainer.probe import limits
+from trainer.probe.limits import Found, Limit
+from trainer.probe.records import OK
+from trainer.probe.study import Axis, Study
+
+COLUMNS = {
+    "cost": ("step_seconds", "gradient_seconds", "forward_seconds", "held_mib", "peak_mib", "floor_seconds"),
+    "learning": ("accuracy", "train_accuracy", "lead", "calibration_error", "entropy_last", "gradient_stem_last"),
+    "ranks": ("images_per_second", "step_seconds", "allreduce_seconds", "input_wait"),
+    "streaming": ("images_per_second", "disk_images_per_second", "ratio"),
+}
+FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))
+KINDS = {"memory": "memory", "time": "time", "accuracy": "accuracy", "routing": "routing", "collapse": "routing"}
+"""Classes of the style, by kind of limit; 'other' for the rest."""
+
+
+def overview(study: Study, ends: Sequence[Limit]) -> str:
+    """A row for each axis, a column for each arm: how far it goes, and what stops it."""
+    rows = []
+    for axis in study.axes:
+        cells = []
+        for arm in study.arms:
+            end = next((end for end in ends if (end.axis, end.arm) == (axis.name, arm.name)), None)
+            cells.append(_far(axis, end))
+        rows.append(f"<tr><th>{escape(axis.name)}</th>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{escape(arm.name)}{'<br>(control)' if arm.control else ''}</th>" for arm in study.arms)
+    key = " ".join(
+        f'<span class="key {name}">{escape(told)}</span>'
+        for name, told in (
+            ("free", "no limit reached"),
+            ("time", "time"),
+            ("memory", "memory"),
+            ("accuracy", "accuracy"),
+            ("routing", "routing"),
+            ("other", "another"),
+        )
+    )
+    return (
+        f'<table class="map"><tr><th></th>{head}</tr>{"".join(rows)}</table><p class="small">Filled: how much of the '
+        f"axis lies within every threshold. Colour: what stops it. {key} Not varied: empty.</p>"
+    )
+
+
+def _far(axis: Axis, end: Limit | None) -> str:
+    if end is None:
+        return "<td></td>"
+    if not end.reached and not end.stopped_at:
+        return "<td>not measured</td>"
+    share = (axis.values.index(end.reached) + 1) / len(axis.values) if end.reached else 0.0
+    colour = "free" if not end.stopped_at else KINDS.get(end.kind, "other")
+    told = f"<b>{escape(end.reached or 'none')}</b>"
+    told += f"<br>at {escape(end.stopped_at)}: {escape(end.kind)}" if end.stopped_at else ""
+    return f'<td class="{colour}" style="--far:{100 * share:.0f}%" title="{escape(end.sentence)}">{told}</td>'
+
+
+def fits(study: Study, found: Found, axis: Axis) -> str:
+    """Power laws of time, memory and multiply-adds, and the distance to the matrix products."""
+    if study.measure != "cost":
+        return ""
+    rows = []
+    for arm in study.arms:
+        if not limits.varied(axis, arm.name):
+            continue
+        points = limits.curve(study, found, arm.name, axis)
+        cells = [escape(arm.name)]
+        for name, _ in FITTED:
+            power = limits.fit([limits.number(p.value) for p in points], [p.mean(name) for p in points])
+            cells.append(
+                f"{power.exponent:.2f} &pm; {power.half_width:.2f} (to {100 * power.worst:.0f} %)"
+                if power
+                else "not at three values"
+            )
+        ratios = [p.mean("step_seconds") / p.mean("floor_seconds") for p in points]
+        finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+        cells.append(f"{min(finite):.1f} to {max(finite):.1f}" if finite else "not measured")
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>exponent of {told}</th>" for _, told in FITTED)
+    return (
+        f"<table><tr><th>arm</th>{head}<th>step over its matrix products</th></tr>{''.join(rows)}</table>"
+        '<p class="small">y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval and in '
+        "brackets the largest residual. The exponent of the multiply-adds is what theory says of time; fixed costs "
+        "bend it down, and large residuals tell of them. Finely dotted: multiply-adds of forward and backward pass at "
+        "the rate of a matrix product that was timed beside each cell, by which all times are set to one speed of the "
+        "machine.</p>"
+    )
+
+
+def every_cell(study: Study, found: Found) -> str:
+    """As measured, each with the command that measures it again."""
+    shown = COLUMNS[study.measure]
+    rows = []
+    for cell, result in found:
+        numbers = [f"{result.numbers[name]:.4g}" if name in result.numbers else "" for name in shown]
+        mark = "" if result.outcome == OK else ' class="bad"'
+        why = f": {escape(result.why)}" if result.why else ""
+        again = f"capsnet probe cell {study.name} {shlex.quote(cell.key)}"
+        told = f"<td>{escape(cell.key)}</td><td{mark}>{escape(result.outcome)}{why}</td>"
+        told += "".join(f'<td class="n">{number}</td>' for number in numbers)
+        rows.append(f"<tr>{told}<td><code>{escape(again)}</code></td></tr>")
+    head = ["cell", "outcome", *shown, "again"]
+    return (
+        f"<details><summary>Every cell of {escape(study.name)} ({len(rows)}), as measured</summary>"
+        f"<p>All of them again: <code>capsnet probe run {escape(study.name)} --output DIR</code>. Records of each, "
+        "with configuration and versions, lie at the output; <code>capsnet probe collect DIR</code> makes one table of "
+        f"them.</p><table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{''.join(rows)}</table></details>"
+    )
+
+
+def provenance(found: Found) -> str:
+    seen = [result for _, result in found if result.software]
+    machines = sorted({f"{r.hardware.get('cpu')}, {r.hardware.get('cores')} cores" for r in seen})
+    versions = sorted({", ".join(f"{name} {value}" for name, value in r.software.items()) for r in seen})
+    told = "; ".join(machines) or "not measured"
+    noise = [r.numbers["reference_seconds"] for r in seen if "reference_seconds" in r.numbers]
+    steady = f" The reference product took {min(noise) * 1e3:.1f} to {max(noise) * 1e3:.1f} ms." if noise else ""
+    return f'<p class="small">Measured on {escape(told)}; {escape("; ".join(versions))}.{steady}</p>'
