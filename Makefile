@@ -11,7 +11,7 @@ LOGDIR ?= runs
 PORT ?= 6006
 WORKERS ?= 2
 LOAD ?=
-STUDY ?= smoke
+STUDY ?= smoke smoke_learning
 IMAGE ?= capsnet:latest
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
@@ -55,8 +55,8 @@ tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
 
 probe: $(INSTALLED) ## where capsule networks stop scaling: five minutes, and a page (STUDY=, OUTPUT=, ARGS=)
-	@$(BIN)/capsnet probe run $(STUDY) --output $(or $(OUTPUT),probes/$(STUDY)) $(ARGS)
-	@$(BIN)/capsnet probe report $(or $(OUTPUT),probes/$(STUDY))
+	@for study in $(STUDY); do $(BIN)/capsnet probe run $$study --output $(or $(OUTPUT),probes)/$$study $(ARGS) || exit; done
+	@$(BIN)/capsnet probe report $(addprefix $(or $(OUTPUT),probes)/,$(STUDY)) --to $(or $(OUTPUT),probes)
 
 doctor: $(INSTALLED) ## check this installation, with the mend where something is missing
 	@exec $(BIN)/capsnet doctor $(ARGS)

@@ -23,7 +23,7 @@ from trainer import config as configuration
 from trainer import configs, losses, optimizer
 from trainer.config import RunConfig
 from trainer.memory import peak_mib
-from trainer.model import costs, network
+from trainer.model import costs, network, routing
 from trainer.probe.records import COLLAPSED, NOT_FINITE
 
 SIDE = 768
@@ -76,7 +76,7 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
     if not np.isfinite(loss):
         return {"outcome": NOT_FINITE, "why": f"the loss is {loss}", **numbers}
     state = _state(config)
-    if state and state["longest"] < SMALL_LENGTH:
+    if state.get("longest", 1.0) < SMALL_LENGTH:
         why = f"the longest class capsule has length {state['longest']:.1e} at the start"
         return {"outcome": COLLAPSED, "why": why, **numbers, **state}
     return {**numbers, **state}
@@ -148,15 +148,16 @@ def _memory(step: Callable[[], tf.Tensor]) -> float:
 
 
 def _state(config: RunConfig) -> dict[str, float]:
-    """Of the couplings and class capsules of a fresh network; nothing for one without."""
+    """Of couplings and class capsules of a fresh network; ``longest`` where lengths are what tells classes apart."""
     if config.model.head.kind != "capsules":
         return {}
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
     random = np.random.default_rng(config.seed)
     images_BHWC = tf.constant(random.random((4, *net.image_shape), dtype=np.float32))
     outputs = net(images_BHWC, trace=True)
-    lengths = np.linalg.norm(np.asarray(tf.cast(outputs.poses_BJQ, tf.float32)), axis=-1)
-    found = {"longest": float(lengths.max())}
+    found = {}
+    if routing.get(config.model.routing.algorithm).ACTIVATED_BY_LENGTH:
+        found["longest"] = float(np.max(outputs.class_scores_BJ))
     for trace in list(outputs.traces.values())[-1:]:
         found["entropy"] = float(trace.entropy_R[-1])
     return found

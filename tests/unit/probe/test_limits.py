@@ -90,7 +90,7 @@ def test_a_power_law_is_found_with_its_exponent() -> None:
 
 def test_the_page_says_what_it_shows_and_needs_nothing_else() -> None:
     page = page_of([(STUDY, measured({"40": MEMORY}))])
-    assert "a, parents: memory at 40, 20 is within every threshold" in page
+    assert "a stops at 40 (memory)" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     for cell in cells(STUDY):
         assert cell.key in page

@@ -17,7 +17,7 @@ from trainer.probe.limits import Found, Point
 from trainer.probe.study import Axis, Study
 
 COLOURS = ("#1f77b4", "#17becf", "#9467bd", "#2ca02c", "#8c564b", "#e377c2", "#bcbd22", "#d62728", "#ff7f0e", "#7f7f7f")
-SIZE = (5.0, 3.3)
+SIZE = (5.0, 3.8)
 WIDE = 8.0
 """Ratio of the ends of an axis from which on it is logarithmic."""
 
@@ -74,7 +74,7 @@ def _panel(study: Study, found: Found, axis: Axis, name: str, label: str) -> str
     if name in POSITIVE:
         board.set_yscale("log")
     board.grid(alpha=0.3)
-    board.legend(fontsize=6)
+    _legend(figure)
     return picture(figure, f"{label} over {axis.name}")
 
 
@@ -103,8 +103,13 @@ def learning_curves(study: Study, found: Found) -> str:
     board.grid(alpha=0.3)
     if not seen:
         return ""
-    board.legend(fontsize=6)
+    _legend(figure)
     return picture(figure, "training accuracy over steps at the centre")
+
+
+def _legend(figure: Figure) -> None:
+    """Below the axes, where it hides nothing."""
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
 
 
 def picture(figure: Figure, alt: str) -> str:

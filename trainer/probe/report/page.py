@@ -25,6 +25,7 @@ details td { white-space: nowrap; } td.n { text-align: right; } .bad { color: #a
 .small { color: #555; font-size: 0.9rem; } summary { cursor: pointer; margin: 1rem 0; }
 .map td { min-width: 5.5rem; border: 2px solid #fff; line-height: 1.3;
   background: linear-gradient(90deg, var(--c, #eee) var(--far, 0%), #f4f4f4 var(--far, 0%)); }
+.map th:first-child { position: sticky; left: 0; background: #fff; }
 .map td:empty { background: none; } .key { padding: 0 0.4rem; background: var(--c); }
 .free { --c: #bfe3c4; } .time { --c: #ffd9a0; } .memory { --c: #d9c4ee; } .accuracy { --c: #b8d4f2; }
 .routing { --c: #f7b9b9; } .other { --c: #d8d8d8; }
@@ -96,7 +97,6 @@ def _study(study: Study, found: Found, ends: Sequence[Limit]) -> str:
 
 
 def _axis(study: Study, found: Found, axis: Axis, ends: Sequence[Limit]) -> str:
-    sentences = "".join(f"<li>{escape(end.sentence)}</li>" for end in ends if end.axis == axis.name)
     middle = centre_of(study, axis)
     note = f"<p>{escape(axis.note)}</p>" if axis.note else ""
     shown = figures.panels(study, found, axis, figures.SHOWN[study.measure])
@@ -104,7 +104,7 @@ def _axis(study: Study, found: Found, axis: Axis, ends: Sequence[Limit]) -> str:
     return (
         f"<h3>{escape(axis.name)}</h3><p><code>{escape(', '.join(axis.fields))}</code>: "
         f"{escape('; '.join(axis.values))}{f'; the centre is {escape(middle)}' if middle else ''}. "
-        f"{escape(words.control_of(study, axis))}</p>{note}<ul>{sentences}</ul>"
+        f"{escape(words.control_of(study, axis))}</p>{note}<p>{escape(words.of_axis(study, axis, ends))}.</p>"
         + (_panels(shown) if shown else "<p>Not measured.</p>")
         + (f"<p>The health of routing there:</p>{_panels(health)}" if health else "")
         + tables.fits(study, found, axis)

@@ -106,12 +106,12 @@ def every_cell(study: Study, found: Found) -> str:
         told = f"<td>{escape(cell.key)}</td><td{mark}>{escape(result.outcome)}{why}</td>"
         told += "".join(f'<td class="n">{number}</td>' for number in numbers)
         rows.append(f"<tr>{told}<td><code>{escape(again)}</code></td></tr>")
-    head = ["cell", "outcome", *shown, "again"]
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("cell", "outcome", *shown, "again"))
     return (
         f"<details><summary>Every cell of {escape(study.name)} ({len(rows)}), as measured</summary>"
         f"<p>All of them again: <code>capsnet probe run {escape(study.name)} --output DIR</code>. Records of each, "
         "with configuration and versions, lie at the output; <code>capsnet probe collect DIR</code> makes one table of "
-        f"them.</p><table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{''.join(rows)}</table></details>"
+        f"them.</p><table><tr>{head}</tr>{''.join(rows)}</table></details>"
     )
 
 

@@ -1,10 +1,10 @@
-"""Five minutes on two cores: what a step costs over parents and children, routed and not."""
+"""Three minutes on two cores: what a step costs over parents and children, routed and not."""
 
 from trainer.probe.study import Arm, Budget, Study, over
 
 STUDY = Study(
     name="smoke",
-    about="seconds and memory of a step of the quick recipe, in five minutes on two cores",
+    about="seconds and memory of a step of the quick recipe, on two cores",
     measure="cost",
     recipe="quick",
     fields={"train.global_batch_size": "32", "train.threads": "2"},
