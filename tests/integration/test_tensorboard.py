@@ -43,6 +43,7 @@ SMALL = {
 LAYERS = ("stem/conv_0", "primary", "class_capsules", "decoder/hidden_0", "decoder/pixels")
 MEASURES = ("winner_changed", "favourite_changed", "agreement", "agreement_of_all", "gradient_children")
 MEASURES += ("gradient_parents",)
+DEATHS = ("dead", "silent", "always_on")
 SIDES = ("children", "parents")
 READERS = {"fast": "true", "python": "false"}
 
@@ -171,7 +172,7 @@ def test_what_a_board_wrote_is_what_tensorboard_shows(written: tuple[Path, dict[
             *("gradients/primary", "gradients/stem/conv_0"),
             *(f"weights/{layer}" for layer in LAYERS),
             *(f"routing/class_capsules/{name}" for name in MEASURES),
-            *(f"capsules/class_capsules/{what}_{side}" for what in ("dead", "always_on") for side in SIDES),
+            *(f"capsules/class_capsules/{what}_{side}" for what in DEATHS for side in SIDES),
             *(f"routing/class_capsules/entropy_iteration_{r}" for r in (1, 2, 3)),
             *(f"routing/class_capsules/effective_parents_iteration_{r}" for r in (1, 2, 3)),
         }

@@ -28,7 +28,8 @@ SIGNS = 2
 LAST_SHARE = 0.2
 """Of a run, over which training accuracy is a mean."""
 BY_ITERATION = re.compile(r"(.*/(?:entropy|effective_parents|unassigned))_iteration_(\d+)")
-WANTED = ("routing/", "gradients/")
+WANTED = ("routing/", "capsules/", "gradients/")
+OF_LAYER = re.compile("^(?:routing|capsules)/")
 
 
 def main(spec: Path, answer: Path) -> int:
@@ -85,7 +86,7 @@ def health(run: Path) -> dict[str, float]:
                 if value.tag.startswith(WANTED):
                     number = _number(value)
                     if number is not None:
-                        values.setdefault(value.tag.removeprefix("routing/"), []).append(number)
+                        values.setdefault(OF_LAYER.sub("", value.tag), []).append(number)
     newest: dict[str, int] = {}
     for tag in values:
         if match := BY_ITERATION.fullmatch(tag):

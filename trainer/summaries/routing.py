@@ -61,6 +61,7 @@ def _extremes(side: str, activations_NX: NDArray[Any], known: dict[str, Any]) ->
     preposition = {"children": "from", "parents": "to"}[side]
     shares: dict[Tag, Any] = {
         tags.DEAD: np.mean(activations_NX.max(axis=0) < DEAD),
+        tags.SILENT: np.mean(activations_NX < DEAD),
         tags.ALWAYS_ON: np.mean(activations_NX.min(axis=0) > ON),
     }
     places = {"side": side, "preposition": preposition, "dead": DEAD, "on": ON, **known}

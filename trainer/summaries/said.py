@@ -124,7 +124,7 @@ def layout(network: CapsNet) -> Layout:
             _chart(f"{layer}: what routing changes", f"{of}/(winner|favourite)_changed"),
             _chart(f"{layer}: agreement with the winner", f"{of}/agreement(_of_all)?"),
             _chart(f"{layer}: gradient through the routing", f"{of}/gradient_(children|parents)"),
-            _chart(f"{layer}: dead and always on", f"capsules/{re.escape(layer)}/(dead|always_on)_.*"),
+            _chart(f"{layer}: dead, silent and always on", f"capsules/{re.escape(layer)}/(dead|silent|always_on)_.*"),
         ]
     costs = [
         _chart("images per second", tags.TRAIN["images_per_second"].name),

@@ -114,6 +114,11 @@ DEAD = Tag(
     OBSERVED + "Share of the capsules that {layer} routes {preposition} whose activation is below {dead:g} on all of "
     "them.",
 )
+SILENT = Tag(
+    "capsules/{layer}/silent_{side}",
+    OBSERVED + "Share of all activations of the capsules that {layer} routes {preposition} that are below {dead:g}; "
+    "where activations are lengths: of preactivations near 0.",
+)
 ALWAYS_ON = Tag(
     "capsules/{layer}/always_on_{side}",
     OBSERVED + "Share of the capsules that {layer} routes {preposition} whose activation is above {on:g} on all of "

@@ -102,5 +102,7 @@ def test_shares_of_dead_and_always_on_capsules(tmp_path: Path) -> None:
         columns = [list(column) for column in capsules.activations_BN.numpy().T]
         dead = np.mean([all(value < 0.05 for value in column) for column in columns])
         on = np.mean([all(value > 0.5 for value in column) for column in columns])
+        silent = np.mean([value < 0.05 for column in columns for value in column])
         assert found[f"capsules/class_capsules/dead_{side}"] == pytest.approx(dead)
+        assert found[f"capsules/class_capsules/silent_{side}"] == pytest.approx(silent)
         assert found[f"capsules/class_capsules/always_on_{side}"] == pytest.approx(on)

@@ -77,7 +77,7 @@ def test_tags_of_a_look(tmp_path: Path, leaky: bool, decoder: str) -> None:
     measures = ["winner_changed", "agreement", "agreement_of_all", "gradient_children", "gradient_parents"]
     expected |= {f"routing/class_capsules/{name}" for name in measures} | {"routing/alarm"}
     sides = ["child_activations", "parent_activations", "dead_children", "dead_parents"]
-    sides += ["always_on_children", "always_on_parents"]
+    sides += ["always_on_children", "always_on_parents", "silent_children", "silent_parents"]
     expected |= {f"capsules/class_capsules/{name}" for name in sides}
     expected |= {f"weights/{layer}" for layer in LAYERS if decoder or "decoder" not in layer}
     expected |= {"pictures/couplings"} | ({"pictures/reconstructions", "pictures/dimensions"} if decoder else set())

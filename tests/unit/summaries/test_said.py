@@ -91,9 +91,9 @@ def test_each_chart_of_the_layout_finds_its_tags(tmp_path: Path) -> None:
         "class_capsules: what routing changes": {f"{routing}/winner_changed", f"{routing}/favourite_changed"},
         "class_capsules: agreement with the winner": {f"{routing}/agreement", f"{routing}/agreement_of_all"},
         "class_capsules: gradient through the routing": {f"{routing}/gradient_children", f"{routing}/gradient_parents"},
-        "class_capsules: dead and always on": {
+        "class_capsules: dead, silent and always on": {
             f"capsules/class_capsules/{what}_{side}"
-            for what in ("dead", "always_on")
+            for what in ("dead", "silent", "always_on")
             for side in ("children", "parents")
         },
         "images per second": {"speed/images_per_second"},

@@ -34,6 +34,7 @@ HEALTH = (
     ("favourite_changed_last", "favourite parent changed by routing"),
     ("class_capsules/dead_parents_last", "share of dead class capsules"),
     ("class_capsules/dead_children_last", "share of dead children"),
+    ("class_capsules/silent_parents_last", "share of class capsules near 0"),
     ("gradient_stem_last", "gradient at the first convolution"),
 )
 POSITIVE = ("step_seconds", "held_mib", "allreduce_seconds", "gradient_stem_last", "effective_parents_last")
