@@ -46,6 +46,7 @@ def add_probe(commands: Any) -> None:
         "--output", type=location, metavar="DIR", help="folder or gs://BUCKET/... (default: a new one under probes/)"
     )
     run.add_argument("--shard", default="0/1", metavar="i/N", help="every Nth cell from i on, for several machines")
+    run.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
     run.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
     run.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
     run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
@@ -56,6 +57,7 @@ def add_probe(commands: Any) -> None:
     cell = action("cell", _cell, "measure one cell of a study again and print its numbers")
     cell.add_argument("study", metavar="STUDY")
     cell.add_argument("key", metavar="CELL", help="as 'capsnet probe show' and the page list them")
+    cell.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
     cell.add_argument("--memory", type=int, metavar="MIB", help="in place of the study's")
     cell.add_argument("--seconds", type=float, metavar="S", help="in place of the study's")
     for name, call, help, count in (
@@ -94,7 +96,7 @@ def _cell(parsed: argparse.Namespace) -> int:
 
 
 def _limited(study: Study, parsed: argparse.Namespace) -> Study:
-    """With the limits and axes that were asked for, which make it another study."""
+    """With the limits, axes and data that were asked for, which make it another study."""
     budget = dataclasses.replace(
         study.budget,
         **({"memory_mib": parsed.memory} if parsed.memory is not None else {}),
@@ -105,7 +107,8 @@ def _limited(study: Study, parsed: argparse.Namespace) -> Study:
         if name not in names:
             raise ConfigError(f"study {study.name} has no axis {name}; there are {', '.join(names)}")
     axes = tuple(axis for axis in study.axes if not parsed.axis or axis.name in parsed.axis)
-    return dataclasses.replace(study, budget=budget, axes=axes)
+    fields = {**study.fields, **({"data.uri": parsed.data} if parsed.data is not None else {})}
+    return dataclasses.replace(study, budget=budget, axes=axes, fields=fields)
 
 
 def _shard(text: str) -> tuple[int, int]:

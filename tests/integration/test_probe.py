@@ -167,3 +167,15 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
         run.run(STUDY, tmp_path / "b", (0, 1), print, lambda: True)
     with pytest.raises(ConfigError, match="no study there"):
         collect.results(tmp_path, print)
+
+
+def test_a_cell_alone_is_measured_again_and_an_unknown_one_is_a_line() -> None:
+    words = [sys.executable, "-m", "trainer", "probe", "cell", "smoke"]
+    again = subprocess.run([*words, "convolutions/centre/seed0"], capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    told = {line.split()[0]: float(line.split()[1]) for line in again.stdout.splitlines()[1:]}
+    assert 0 < told["floor_seconds"] < told["step_seconds"] < told["seconds"]
+    unknown = subprocess.run([*words, "none"], capture_output=True, text=True, timeout=PATIENCE)
+    assert unknown.returncode == 2
+    assert "has no cell none; 'capsnet probe show smoke --cells' lists them" in unknown.stderr
+    assert len(unknown.stderr.splitlines()) == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from tests.unit.probe.test_study import STUDY
 from trainer.probe import limits
 from trainer.probe.records import COLLAPSED, MEMORY, OK, Result
 from trainer.probe.report.page import page as page_of
-from trainer.probe.study import Cell, cells
+from trainer.probe.study import Cell, Thresholds, cells
 
 AXIS = STUDY.axes[0]
 
@@ -94,3 +96,37 @@ def test_the_page_says_what_it_shows_and_needs_nothing_else() -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
     for cell in cells(STUDY):
         assert cell.key in page
+
+
+def test_several_studies_on_one_page() -> None:
+    other = dataclasses.replace(STUDY, name="other")
+    page = page_of([(STUDY, measured()), (other, measured({"20": MEMORY}))])
+    assert page.count("<h2") == 2
+    assert "on an axis reach a limit before its end; what comes first there: memory 1" in page
+    assert "no arm with routing reaches a limit on any axis" in page
+
+
+def test_an_arm_that_an_axis_is_not_varied_for_stands_at_the_centre() -> None:
+    axis = dataclasses.replace(AXIS, arms=("a",))
+    study = dataclasses.replace(STUDY, axes=(axis,))
+    found = [(cell, Result(cell.key, OK, {"step_seconds": 6.0 if cell.value else 1.0})) for cell in cells(study)]
+    assert {cell.axis for cell, _ in found if cell.arm == "b"} == {"centre"}
+    assert [point.mean("step_seconds") for point in limits.curve(study, found, "b", axis)] == [1.0] * 4
+    strict = dataclasses.replace(study, thresholds=Thresholds(step_ratio=5))
+    assert limits.limit(strict, found, "a", axis).by == "time: 6.0 times the control's step"
+
+
+def test_gradients_that_do_not_arrive_are_a_limit() -> None:
+    def with_share(share: float) -> list[tuple[Cell, Result]]:
+        return [
+            (cell, Result(cell.key, OK, {"gradient_stem_last": share if cell.arm == "a" else 1.0}))
+            for cell in cells(STUDY)
+        ]
+
+    assert limits.limit(STUDY, with_share(0.009), "a", AXIS).kind == "gradients"
+    assert not limits.limit(STUDY, with_share(0.011), "a", AXIS).stopped_at
+
+
+@pytest.mark.parametrize(("value", "number"), [("16 x 8", 16.0), ("0.005", 0.005), ("28", 28.0)])
+def test_the_number_of_an_axis_value(value: str, number: float) -> None:
+    assert limits.number(value) == number
