@@ -70,12 +70,14 @@ class Limit:
 
 @dataclass(frozen=True)
 class Fit:
-    """y ~ x**exponent, with the half width of its 95 % interval; ``worst``: the largest relative residual."""
+    """y ~ x**exponent, with the half width of its 95 % interval; ``worst``: the largest relative residual; ``last``:
+    the exponent between the last two points, where fixed costs weigh least."""
 
     exponent: float
     half_width: float
     worst: float
     points: int
+    last: float
 
 
 def at_one_speed(found: Found) -> list[tuple[Cell, Result]]:
@@ -172,7 +174,8 @@ def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
     variance = float(residuals @ residuals) / freedom
     error = math.sqrt(variance / float(((log_x - log_x.mean()) ** 2).sum()))
     worst = float(np.abs(np.expm1(residuals)).max())
-    return Fit(float(solution[0]), t_quantile(freedom) * error, worst, len(pairs))
+    last = float((log_y[-1] - log_y[-2]) / (log_x[-1] - log_x[-2]))
+    return Fit(float(solution[0]), t_quantile(freedom) * error, worst, len(pairs), last)
 
 
 def number(value: str) -> float:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from trainer.probe.limits import Limit, compared_to
 from trainer.probe.study import Axis, Study
 
+SEPARATOR = " · "
+"""Between names of arms, which may hold commas."""
+
 
 def answer(study: Study, ends: Sequence[Limit]) -> str:
     """What comes first, and whether it comes for the controls too."""
@@ -45,9 +48,9 @@ def of_axis(study: Study, axis: Axis, ends: Sequence[Limit]) -> str:
         for end in stopped
     ]
     for reached in dict.fromkeys(end.reached for end in free):
-        names = ", ".join(end.arm for end in free if end.reached == reached)
+        names = SEPARATOR.join(end.arm for end in free if end.reached == reached)
         parts.append(f"not reached up to {reached}: {names}")
-    missing = ", ".join(end.arm for end in mine if not end.stopped_at and not end.reached)
+    missing = SEPARATOR.join(end.arm for end in mine if not end.stopped_at and not end.reached)
     parts += [f"not measured: {missing}"] if missing else []
     return "; ".join(parts)
 
@@ -80,6 +83,6 @@ def control_of(study: Study, axis: Axis) -> str:
     if not by_other:
         return ""
     first = max(by_other, key=lambda other: len(by_other[other]))
-    others = "; ".join(f"{', '.join(arms)} with {other}" for other, arms in by_other.items() if other != first)
+    others = "; ".join(f"{SEPARATOR.join(arms)} with {other}" for other, arms in by_other.items() if other != first)
     fixed = "" if not axis.arms or first in axis.arms else ", which stands at the centre"
     return f"Compared with {first}{fixed}{f' ({others})' if others else ''}."
