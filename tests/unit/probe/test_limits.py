@@ -79,6 +79,7 @@ def test_a_power_law_is_found_with_its_exponent() -> None:
     assert exact is not None
     assert exact.exponent == pytest.approx(1.5, abs=1e-9)
     assert exact.half_width < 1e-9
+    assert exact.last == pytest.approx(1.5, abs=1e-9)
     ys = np.array([2 * x**1.5 for x in xs]) * np.array([1.1, 0.9, 1.05, 1.0])
     rough = limits.fit(xs, list(ys))
     assert rough is not None
@@ -87,6 +88,7 @@ def test_a_power_law_is_found_with_its_exponent() -> None:
     error = np.sqrt(covariance[0, 0] * (residuals @ residuals) / 2)
     assert rough.exponent == pytest.approx(oracle[0], rel=1e-9)
     assert rough.half_width == pytest.approx(4.302652729911275 * error, rel=1e-6)  # t of 2 degrees of freedom, tables
+    assert rough.last == pytest.approx(np.log(ys[3] / ys[2]) / np.log(3), rel=1e-9)
     assert limits.fit(xs[:2], [1.0, 2.0]) is None
 
 

@@ -75,7 +75,7 @@ def fits(study: Study, found: Found, axis: Axis) -> str:
         for name, _ in FITTED:
             power = limits.fit([limits.number(p.value) for p in points], [p.mean(name) for p in points])
             cells.append(
-                f"{power.exponent:.2f} &pm; {power.half_width:.2f} (to {100 * power.worst:.0f} %)"
+                f"{power.exponent:.2f} &pm; {power.half_width:.2f} (to {100 * power.worst:.0f} %); <b>{power.last:.2f}</b>"
                 if power
                 else "not at three values"
             )
@@ -86,10 +86,11 @@ def fits(study: Study, found: Found, axis: Axis) -> str:
     head = "".join(f"<th>exponent of {told}</th>" for _, told in FITTED)
     return (
         f"<table><tr><th>arm</th>{head}<th>step over its matrix products</th></tr>{''.join(rows)}</table>"
-        '<p class="small">y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval and in '
-        "brackets the largest residual. The exponent of the multiply-adds is what theory says of time; fixed costs "
-        "bend it down, and large residuals tell of them. Finely dotted: multiply-adds of forward and backward pass at "
-        "the rate of a matrix product that was timed beside each cell, by which all times are set to one speed of the "
+        '<p class="small">y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval, in brackets the '
+        "largest residual, and in bold the exponent between the last two values. The exponent of the multiply-adds is what "
+        "theory says of time; fixed costs bend it down, large residuals tell of them, and at the end they weigh least. "
+        "Finely dotted: multiply-adds of forward and backward pass at the rate of a matrix product that was timed beside "
+        "each cell, by which all times are set to one speed of the "
         "machine.</p>"
     )
 
