@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 
 from trainer.probe import limits
-from trainer.probe.limits import Found, Limit
+from trainer.probe.limits import Fit, Found, Limit
 from trainer.probe.records import OK
 from trainer.probe.study import Axis, Study
 
@@ -19,6 +19,13 @@ COLUMNS = {
     "streaming": ("images_per_second", "disk_images_per_second", "ratio"),
 }
 FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))
+FITS_NOTE = (
+    "y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval, in brackets the largest residual, "
+    "and in bold the exponent between the last two values. The exponent of the multiply-adds is what theory says of "
+    "time; fixed costs bend it down, large residuals tell of them, and at the end they weigh least. Finely dotted: "
+    "multiply-adds of forward and backward pass at the rate of a matrix product that was timed beside each cell, by "
+    "which all times are set to one speed of the machine."
+)
 KINDS = {"memory": "memory", "time": "time", "accuracy": "accuracy", "routing": "routing", "collapse": "routing"}
 """Classes of the style, by kind of limit; 'other' for the rest."""
 
@@ -74,11 +81,7 @@ def fits(study: Study, found: Found, axis: Axis) -> str:
         cells = [escape(arm.name)]
         for name, _ in FITTED:
             power = limits.fit([limits.number(p.value) for p in points], [p.mean(name) for p in points])
-            cells.append(
-                f"{power.exponent:.2f} &pm; {power.half_width:.2f} (to {100 * power.worst:.0f} %); <b>{power.last:.2f}</b>"
-                if power
-                else "not at three values"
-            )
+            cells.append(_power(power) if power else "not at three values")
         ratios = [p.mean("step_seconds") / p.mean("floor_seconds") for p in points]
         finite = [ratio for ratio in ratios if math.isfinite(ratio)]
         cells.append(f"{min(finite):.1f} to {max(finite):.1f}" if finite else "not measured")
@@ -86,13 +89,12 @@ def fits(study: Study, found: Found, axis: Axis) -> str:
     head = "".join(f"<th>exponent of {told}</th>" for _, told in FITTED)
     return (
         f"<table><tr><th>arm</th>{head}<th>step over its matrix products</th></tr>{''.join(rows)}</table>"
-        '<p class="small">y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval, in brackets the '
-        "largest residual, and in bold the exponent between the last two values. The exponent of the multiply-adds is what "
-        "theory says of time; fixed costs bend it down, large residuals tell of them, and at the end they weigh least. "
-        "Finely dotted: multiply-adds of forward and backward pass at the rate of a matrix product that was timed beside "
-        "each cell, by which all times are set to one speed of the "
-        "machine.</p>"
+        f'<p class="small">{FITS_NOTE}</p>'
     )
+
+
+def _power(power: Fit) -> str:
+    return f"{power.exponent:.2f} &pm; {power.half_width:.2f} (to {100 * power.worst:.0f} %); <b>{power.last:.2f}</b>"
 
 
 def every_cell(study: Study, found: Found) -> str:
