@@ -20,11 +20,11 @@ COLUMNS = {
 }
 FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))
 FITS_NOTE = (
-    "y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval, in brackets the largest residual, "
-    "and in bold the exponent between the last two values. The exponent of the multiply-adds is what theory says of "
-    "time; fixed costs bend it down, large residuals tell of them, and at the end they weigh least. Finely dotted: "
-    "multiply-adds of forward and backward pass at the rate of a matrix product that was timed beside each cell, by "
-    "which all times are set to one speed of the machine."
+    "y ~ value ^ exponent, by least squares of the logarithms, with the 95 % interval, in brackets the largest "
+    "residual, and in bold the exponent between the last two values. The exponent of the multiply-adds is what "
+    "theory says of time; fixed costs bend it down, large residuals tell of them, and at the end they weigh "
+    "least. Finely dotted: multiply-adds of forward and backward pass at the rate of a matrix product that was "
+    "timed beside each cell, by which all times are set to one speed of the machine."
 )
 KINDS = {"memory": "memory", "time": "time", "accuracy": "accuracy", "routing": "routing", "collapse": "routing"}
 """Classes of the style, by kind of limit; 'other' for the rest."""
