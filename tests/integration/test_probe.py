@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,11 @@ def wait_for_cell(process: subprocess.Popen[str]) -> psutil.Process:
     raise AssertionError("no cell was started")
 
 
+def told(page: Path) -> str:
+    """What a page says; names within its pictures are drawn anew each time."""
+    return re.sub(r'src="[^"]*"', "", page.read_text())
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path, number: signal.Signals) -> None:
     first = probe(tmp_path)
@@ -128,7 +134,12 @@ def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path, number: signal.
         assert subprocess.run([*words, action, str(tmp_path)]).returncode == 0
     rows = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert [row["outcome"] for row in rows] == ["ok"] * 4
-    assert (tmp_path / "report.html").read_text().count("<svg") == 0  # pictures are data, whole
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 0  # pictures are data, whole
+    collected = tmp_path / "collected"
+    assert subprocess.run([*words, "collect", str(tmp_path), "--to", str(collected)]).returncode == 0
+    assert subprocess.run([*words, "report", str(collected)]).returncode == 0
+    assert told(collected / "report.html") == told(tmp_path / "report.html")
 
 
 def test_two_machines_share_a_study_in_a_bucket(bucket: Bucket) -> None:

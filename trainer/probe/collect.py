@@ -6,24 +6,25 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import ConfigError
 from trainer.probe import todo
-from trainer.probe.records import Records, Result
+from trainer.probe.records import STUDY, VERSION, Known, Records, Result
 from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, cells
 from trainer.storage import Location, atomic_write, join, listing, read_bytes
 
 SKIPPED, MISSING = "skipped", "not measured"
+LINES = "cells.jsonl"
 
 
 def study_of(output: Location) -> Study:
     """The study as it was declared. Raises ConfigError where there is none."""
-    place = join(output, "study.json")
+    place = join(output, STUDY)
     try:
-        if "study.json" not in listing(output):
+        if STUDY not in listing(output):
             raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
         content = json.loads(read_bytes(place))["study"]
         return Study(
@@ -46,7 +47,7 @@ def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[t
     """Every cell in its order with its result; what was skipped or is not measured yet has one that says so."""
     study = study_of(output)
     every = cells(study)
-    known = Records(output).known(say)
+    known = _known(output, say)
     found = []
     for cell in every:
         result = known.results.get(cell.key)
@@ -58,8 +59,27 @@ def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[t
     return study, found
 
 
+def _known(output: Location, say: Callable[[str], None]) -> Known:
+    """From the records; where there are none, from what ``write`` made of them."""
+    there = Records(output).known(say)
+    if there.started or there.results or LINES not in listing(output):
+        return there
+    results: dict[str, Result] = {}
+    names = {field.name for field in fields(Result)}
+    for number, line in enumerate(read_bytes(join(output, LINES)).splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if row["version"] != VERSION:
+                say(f"{LINES}, line {number}: of version {row['version']}, this one reads {VERSION}; left out")
+            elif row["outcome"] not in (SKIPPED, MISSING):
+                results[row["cell"]] = Result(**{name: row[name] for name in names})
+        except (ValueError, KeyError, TypeError):
+            say(f"{LINES}, line {number}: cut short, or no record; left out")
+    return Known({}, results)
+
+
 def write(output: Location, folder: Path, say: Callable[[str], None]) -> list[Path]:
-    """``cells.jsonl`` and ``cells.csv`` into a folder."""
+    """``study.json``, ``cells.jsonl`` and ``cells.csv`` into a folder: a page can be made of them too."""
     _, found = results(output, say)
     rows: list[dict[str, Any]] = []
     lines = []
@@ -82,7 +102,11 @@ def write(output: Location, folder: Path, say: Callable[[str], None]) -> list[Pa
     writer.writeheader()
     writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    written = {folder / "cells.jsonl": "".join(lines), folder / "cells.csv": table.getvalue()}
-    for path, text in written.items():
-        atomic_write(path, text.encode())
+    written = {
+        folder / STUDY: read_bytes(join(output, STUDY)),
+        folder / LINES: "".join(lines).encode(),
+        folder / "cells.csv": table.getvalue().encode(),
+    }
+    for path, data in written.items():
+        atomic_write(path, data)
     return list(written)

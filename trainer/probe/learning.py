@@ -28,6 +28,9 @@ SIGNS = 2
 LAST_SHARE = 0.2
 """Of a run, over which training accuracy is a mean."""
 BY_ITERATION = re.compile(r"(.*/(?:entropy|effective_parents|unassigned))_iteration_(\d+)")
+INNER = re.compile(r"capsules_\d+/(.*)")
+KEPT = ("entropy", "gradient_children", "gradient_parents", "dead_parents", "silent_parents")
+"""Of convolutional capsule layers, of which there may be many."""
 WANTED = ("routing/", "capsules/", "gradients/")
 OF_LAYER = re.compile("^(?:routing|capsules)/")
 
@@ -93,6 +96,7 @@ def health(run: Path) -> dict[str, float]:
             newest[match[1]] = max(newest.get(match[1], 0), int(match[2]))
     told = {tag: seen for tag, seen in values.items() if not BY_ITERATION.fullmatch(tag)}
     told |= {tag: values[f"{tag}_iteration_{last}"] for tag, last in newest.items()}
+    told = {tag: seen for tag, seen in told.items() if not (match := INNER.match(tag)) or match[1] in KEPT}
     told |= {name: told[tag] for name, tag in SHORT.items() if tag in told}
     stems = [tag for tag in told if tag.startswith("gradients/stem/")]
     if stems:

@@ -28,7 +28,7 @@ from trainer.probe.study import Cell, Study, fingerprint
 from trainer.storage import Location, atomic_write, join, listing, make_folder, read_bytes
 
 VERSION = 2
-FOLDER = "records"
+STUDY, FOLDER = "study.json", "records"
 OK, MEMORY, TIME, NOT_FINITE, COLLAPSED, ERROR = (
     "ok",
     "out of memory",
@@ -75,11 +75,11 @@ class Records:
 
     def claim(self, study: Study) -> None:
         """Raises ConfigError where the output holds another study, or this one declared otherwise."""
-        place = join(self._output, "study.json")
+        place = join(self._output, STUDY)
         ours = {"version": VERSION, "fingerprint": fingerprint(study), "study": asdict(study)}
         try:
             make_folder(self._folder)
-            if "study.json" in listing(self._output):
+            if STUDY in listing(self._output):
                 theirs = json.loads(read_bytes(place))
                 if theirs.get("fingerprint") != ours["fingerprint"]:
                     name = theirs.get("study", {}).get("name", "unknown")

@@ -20,6 +20,8 @@ from trainer.stopping import die_with_parent
 TICK_SECONDS = 0.05
 MIB = 2**20
 LAST_LINES = 3
+DIGITS = 7
+"""Of a number in a record: more than any of them is worth, and half the size."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,17 @@ def leave(
     """What a cell's program says at its end."""
     finite = all(abs(number) < float("inf") for number in numbers.values())
     told = outcome if finite or outcome != OK else NOT_FINITE
-    content = {"outcome": told, "why": why, "numbers": numbers, "series": series or {}}
+    content = {
+        "outcome": told,
+        "why": why,
+        "numbers": {name: _rounded(number) for name, number in numbers.items()},
+        "series": {name: [_rounded(number) for number in values] for name, values in (series or {}).items()},
+    }
     answer.write_text(json.dumps(content))
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
 
 
 def _resident(pid: int) -> int:
