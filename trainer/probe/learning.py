@@ -28,7 +28,7 @@ SIGNS = 2
 LAST_SHARE = 0.2
 """Of a run, over which training accuracy is a mean."""
 BY_ITERATION = re.compile(r"(.*/(?:entropy|effective_parents|unassigned))_iteration_(\d+)")
-INNER = re.compile(r"capsules_\d+/(.*)")
+INNER = re.compile(r"layer_\d+/(.*)")
 KEPT = ("entropy", "gradient_children", "gradient_parents", "dead_parents", "silent_parents")
 """Of convolutional capsule layers, of which there may be many."""
 WANTED = ("routing/", "capsules/", "gradients/")
