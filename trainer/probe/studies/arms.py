@@ -2,7 +2,7 @@
 
 from trainer.probe.study import Arm
 
-RATES = {"dynamic": "0.005", "sharp": "0.005", "convolutions": "0.005", "uniform": "0.005", "random": "0.005"}
+RATES = {"dynamic": "0.01", "sharp": "0.01", "convolutions": "0.005", "uniform": "0.02", "random": "0.01"}
 """Best training accuracy of ``docs/probes/rates``, at the centre and with a seed of its own."""
 SHARP = "0.1"
 """Of a temperature: agreement counts ten times as much."""
