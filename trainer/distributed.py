@@ -50,14 +50,7 @@ def placed() -> World:
             than it started.
     """
     environment = os.environ
-    size = int(environment.get("OMPI_COMM_WORLD_SIZE", "1"))
-    world = World(
-        rank=int(environment.get("OMPI_COMM_WORLD_RANK", "0")),
-        size=size,
-        local_rank=int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")),
-        local_size=int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")),
-        alone=size == 1 and not environment.get(ENV_HOROVOD),
-    )
+    world = by_mpirun()
     expected = int(environment.get(ENV_RANKS, str(world.size)))
     if world.size != expected:
         raise ConfigError(
@@ -67,6 +60,19 @@ def placed() -> World:
     if world.size > 1 and ENV_ADDRESS not in environment:
         raise ConfigError(f"start several ranks with 'capsnet launch --ranks {world.size} train ...', not with mpirun")
     return world
+
+
+def by_mpirun() -> World:
+    """As mpirun alone tells it: of ranks that nobody watches, as those of the probe."""
+    environment = os.environ
+    size = int(environment.get("OMPI_COMM_WORLD_SIZE", "1"))
+    return World(
+        rank=int(environment.get("OMPI_COMM_WORLD_RANK", "0")),
+        size=size,
+        local_rank=int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")),
+        local_size=int(environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")),
+        alone=size == 1 and not environment.get(ENV_HOROVOD),
+    )
 
 
 def join(world: World) -> None:

@@ -8,8 +8,10 @@ TYPES, POSE = 16, 8
 """Of the primary capsules of ``quick``; convolutional layers have as many, so that what they add to is like them."""
 
 
-def depth(name: str, layers: tuple[int, ...], *, residual: bool = False, arms: tuple[str, ...] = ()) -> Axis:
-    """Routed capsule layers, class capsules included: the others are convolutional, of 3x3 windows."""
+def depth(
+    name: str, layers: tuple[int, ...], *, window: int = 3, residual: bool = False, arms: tuple[str, ...] = ()
+) -> Axis:
+    """Routed capsule layers, class capsules included: the others are convolutional, of windows of so many positions."""
 
     def changes(count: int) -> dict[str, str]:
         def each(value: int) -> str:
@@ -18,13 +20,14 @@ def depth(name: str, layers: tuple[int, ...], *, residual: bool = False, arms: t
         return {
             "model.layers.types": each(TYPES),
             "model.layers.poses": each(POSE),
-            "model.layers.kernels": each(3),
+            "model.layers.kernels": each(window),
             "model.layers.strides": each(1),
             "model.layers.padding": "same" if count > 1 else "valid",
             "model.layers.residual": str(residual and count > 1).lower(),
         }
 
-    return Axis(name, {str(count): changes(count) for count in layers}, arms)
+    note = f"Layers of {TYPES} capsules of {POSE} numbers a position, from windows of {window}x{window} positions."
+    return Axis(name, {str(count): changes(count) for count in layers}, arms, "" if window == 3 else note)
 
 
 def grain(name: str, rotations: tuple[int, ...]) -> Axis:

@@ -1,0 +1,112 @@
+"""Latency and bandwidth of allreduce over Horovod itself: measured, fitted, and what follows at another link speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer.probe import records
+from trainer.probe.scaling import Link, allreduce_seconds
+from trainer.probe.together import run_ranks
+
+MODULE = "trainer.probe.allreduce"
+WORDS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Of one message size: the slowest rank's seconds, median and quartiles over the rounds."""
+
+    bytes: int
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """T(b) = fixed + b / speed, by least squares of the relative errors; ``worst``: the largest of these."""
+
+    fixed: float
+    bytes_per_second: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    ranks: int
+    rate: str
+    rounds: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def line(self) -> Line:
+        return fit(self.samples)
+
+    @property
+    def link(self) -> Link:
+        """That the ring of the model would have: 2 (N - 1) / N of a message cross each link."""
+        line = self.line
+        crossing = 2 * (self.ranks - 1) / self.ranks
+        return Link(0.0, crossing * line.bytes_per_second, ranks_per_machine=1, fixed=line.fixed)
+
+
+def measure(ranks: int, rate: str = "") -> Measured:
+    """Raises ConfigError where ranks cannot be started, or a rate not be imposed."""
+    found = run_ranks(MODULE, ranks, rate=rate)
+    return Measured(ranks, rate, found["rounds"], tuple(Sample(**each) for each in found["samples"]))
+
+
+def fit(samples: Sequence[Sample]) -> Line:
+    """Large messages weigh no more than small ones: every size counts by its relative error."""
+    sizes_M = np.array([each.bytes for each in samples], np.float64)
+    times_M = np.array([each.seconds for each in samples], np.float64)
+    design_M2 = np.stack([1 / times_M, sizes_M / times_M], axis=1)
+    (fixed, slope), *_ = np.linalg.lstsq(design_M2, np.ones_like(times_M), rcond=None)
+    fixed, slope = max(float(fixed), 0.0), max(float(slope), 1e-15)
+    errors_M = (fixed + slope * sizes_M) / times_M - 1
+    return Line(fixed, 1 / slope, float(np.abs(errors_M).max()))
+
+
+def bytes_per_second(rate: str) -> float:
+    """Of a rate as ``tc`` writes it, as 200mbit. Raises ValueError."""
+    unit = rate.lower().lstrip("0123456789.")
+    return float(rate[: len(rate) - len(unit)]) * WORDS[unit] / 8
+
+
+def predicted(fitted: Measured, rate: str) -> list[float]:
+    """Seconds of each message at another rate: the latency of the fit, and as large a share of the rate as there."""
+    share = fitted.link.bytes_per_second / bytes_per_second(fitted.rate)
+    link = Link(0.0, bytes_per_second(rate), ranks_per_machine=1, fixed=fitted.link.fixed)
+    return [allreduce_seconds(each.bytes, fitted.ranks, link, share) for each in fitted.samples]
+
+
+def table(found: Measured) -> list[str]:
+    """For a terminal."""
+    where = f"over {found.rate}" if found.rate else "as ranks of this machine meet"
+    lines = [
+        f"allreduce of {found.ranks} ranks, {where}; {found.rounds} rounds",
+        f"{'message':>10}{'ms':>10}{'quartiles':>20}",
+    ]
+    for each in found.samples:
+        size = f"{each.bytes // 1024:,} KiB" if each.bytes < 2**20 else f"{each.bytes // 2**20} MiB"
+        lines.append(f"{size:>10}{1e3 * each.seconds:>10.2f}{f'{1e3 * each.low:.2f} to {1e3 * each.high:.2f}':>20}")
+    line = found.line
+    lines.append(
+        f"fit: {1e3 * line.fixed:.2f} ms + bytes / {line.bytes_per_second / 1e6:,.0f} MB/s, off by up to "
+        f"{100 * line.worst:.0f} %"
+    )
+    lines.append(f"link of the ring: {8e-9 * found.link.bytes_per_second:.2f} Gbit/s")
+    return lines
+
+
+def as_json(runs: Sequence[Measured]) -> dict[str, Any]:
+    return {
+        "version": records.VERSION,
+        "runs": [{**asdict(run), "fit": asdict(run.line)} for run in runs],
+        "software": records.software(),
+        "hardware": records.hardware(),
+    }
