@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer.cli_probe_network import add_network
 from trainer.errors import EXIT_DONE, ConfigError, note
 from trainer.parsing import EXIT_CODES, add, location
 from trainer.probe import studies
@@ -50,6 +51,7 @@ def add_probe(commands: Any) -> None:
     run.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
     run.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
     run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
+    add_network(actions)
     action("studies", _studies, "list the studies")
     show = action("show", _show, "say what a study will do")
     show.add_argument("study", metavar="STUDY")

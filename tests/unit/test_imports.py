@@ -27,6 +27,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare", "predict", "doctor", "probe"},
     {"parsing"},
+    {"cli_probe_network"},
     {
         "cli_cluster",
         "cli_data",
@@ -63,6 +64,7 @@ WITHOUT_TENSORFLOW = {
     "cli_cluster",
     "cli_doctor",
     "cli_probe",
+    "cli_probe_network",
     "doctor",
     "cli_job",
     "cli_predict",

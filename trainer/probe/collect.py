@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.errors import ConfigError
 from trainer.probe import todo
-from trainer.probe.records import STUDY, VERSION, Known, Records, Result
+from trainer.probe.records import FOLDER, STUDY, VERSION, Known, Records, Result
 from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, cells
 from trainer.storage import Location, atomic_write, join, listing, read_bytes
 
@@ -61,9 +61,9 @@ def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[t
 
 def _known(output: Location, say: Callable[[str], None]) -> Known:
     """From the records; where there are none, from what ``write`` made of them."""
-    there = Records(output).known(say)
-    if there.started or there.results or LINES not in listing(output):
-        return there
+    names_there = listing(output)
+    if LINES not in names_there or any(name.startswith(f"{FOLDER}/") for name in names_there):
+        return Records(output).known(say)
     results: dict[str, Result] = {}
     names = {field.name for field in fields(Result)}
     for number, line in enumerate(read_bytes(join(output, LINES)).splitlines(), 1):

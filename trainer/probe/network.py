@@ -12,6 +12,8 @@ from trainer.probe import records
 from trainer.probe.scaling import Link, allreduce_seconds
 from trainer.probe.together import run_ranks
 
+LARGE = 2**20
+"""Bytes from which on the link counts for more than latency."""
 MODULE = "trainer.probe.allreduce"
 WORDS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
@@ -84,6 +86,21 @@ def predicted(fitted: Measured, rate: str) -> list[float]:
     return [allreduce_seconds(each.bytes, fitted.ranks, link, share) for each in fitted.samples]
 
 
+def errors(fitted: Measured, measured: Measured) -> list[float]:
+    """Of each message, of the prediction from another rate's fit, relative to what was measured."""
+    there = predicted(fitted, measured.rate)
+    return [told / each.seconds - 1 for told, each in zip(there, measured.samples, strict=True)]
+
+
+def error_line(fitted: Measured, measured: Measured) -> str:
+    found = errors(fitted, measured)
+    large = [error for error, each in zip(found, measured.samples, strict=True) if each.bytes >= LARGE]
+    return (
+        f"predicted from {fitted.rate}: off by {100 * np.median(np.abs(found)):.0f} % in the median, by at most "
+        f"{100 * np.max(np.abs(large)):.0f} % from {LARGE // 2**20} MiB on"
+    )
+
+
 def table(found: Measured) -> list[str]:
     """For a terminal."""
     where = f"over {found.rate}" if found.rate else "as ranks of this machine meet"
@@ -101,6 +118,14 @@ def table(found: Measured) -> list[str]:
     )
     lines.append(f"link of the ring: {8e-9 * found.link.bytes_per_second:.2f} Gbit/s")
     return lines
+
+
+def from_json(content: Any) -> list[Measured]:
+    """Raises KeyError, TypeError or ValueError where it is none."""
+    return [
+        Measured(each["ranks"], each["rate"], each["rounds"], tuple(Sample(**one) for one in each["samples"]))
+        for each in content["runs"]
+    ]
 
 
 def as_json(runs: Sequence[Measured]) -> dict[str, Any]:

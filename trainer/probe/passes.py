@@ -20,18 +20,22 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import config as configuration
-from trainer import configs, losses, optimizer
+from trainer import configs, distributed, losses, optimizer
 from trainer.config import RunConfig
+from trainer.distributed import World
 from trainer.memory import peak_mib
 from trainer.model import costs, network, routing
 from trainer.probe.records import COLLAPSED, NOT_FINITE
 
+ALONE = World()
 SIDE = 768
 """Of the reference matrix product."""
 ROUNDS, SECONDS = 7, 10.0
 """At least three rounds, at most so many, and no new one after so many seconds."""
 WARM_UP = 2
 SMALL_LENGTH = 1e-3
+FORWARD_AND_BACKWARD = 3
+"""Multiply-adds of both passes, in those of the forward pass."""
 
 
 def main(what: str, spec: Path) -> int:
@@ -40,7 +44,7 @@ def main(what: str, spec: Path) -> int:
     config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
     tf.config.threading.set_intra_op_parallelism_threads(config.train.threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, config.train.threads))
-    passes = _passes(config)
+    passes = passes_of(config)
     print(json.dumps({"held_mib": _memory(passes["step"])} if what == "memory" else measured(config, passes)))
     return 0
 
@@ -48,15 +52,15 @@ def main(what: str, spec: Path) -> int:
 def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -> dict[str, Any]:
     """Numbers by name; times are medians in s, ``spread`` the distance of their quartiles over the median."""
     times: dict[str, list[float]] = {name: [] for name in ("reference", *passes)}
-    reference = _reference()
-    for run in (reference, *passes.values()):
+    product = reference()
+    for run in (product, *passes.values()):
         for _ in range(WARM_UP):
             run().numpy()
     began = time.monotonic()
     for turn in range(ROUNDS):
         if turn >= 3 and time.monotonic() - began > SECONDS:
             break
-        for name, run in (("reference", reference), *passes.items()):
+        for name, run in (("reference", product), *passes.items()):
             times[name].append(_timed(run))
     numbers: dict[str, Any] = {}
     for name, seconds in times.items():
@@ -69,7 +73,7 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
     numbers |= {
         "multiply_adds": macs,
         "parameters": total.parameters,
-        "floor_seconds": 3 * macs / rate,  # forward, and twice as much backward, at the rate of the matrix product
+        "floor_seconds": FORWARD_AND_BACKWARD * macs / rate,  # at the rate of the matrix product
         "rounds": len(times["step"]),
     }
     loss = float(passes["forward"]())
@@ -82,15 +86,21 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
     return {**numbers, **state}
 
 
-def _passes(config: RunConfig) -> dict[str, Callable[[], tf.Tensor]]:
+def passes_of(config: RunConfig, world: World = ALONE) -> dict[str, Callable[[], tf.Tensor]]:
+    """``forward``, ``gradient`` (forward and backward) and the whole ``step`` of this rank's part of a batch.
+
+    Of several ranks also ``local``, a step whose gradients stay with the rank, and ``reduction``, that of gradients
+    alone.
+    """
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)
     update = optimizer.build_optimizer(config.optimizer, net.trainable_variables)
     update.learning_rate.assign(0.0)  # every round sees the same network
     random = np.random.default_rng(config.seed)
-    batch = config.train.global_batch_size
+    batch = config.train.global_batch_size // world.size
     images_BHWC = tf.constant(random.random((batch, *net.image_shape), dtype=np.float32))
     labels_B = tf.constant(random.integers(0, config.model.classes, batch))
     sources = [variable.value for variable in net.trainable_variables]
+    names = [variable.path for variable in net.trainable_variables]
 
     def loss() -> tf.Tensor:
         terms = losses.loss_terms(config.loss, net(images_BHWC, labels_B), images_BHWC, labels_B)
@@ -111,15 +121,30 @@ def _passes(config: RunConfig) -> dict[str, Callable[[], tf.Tensor]]:
         return total + 0.0 * tf.add_n([tf.reduce_sum(tf.cast(each, tf.float32)) for each in gradients])
 
     @tf.function(autograph=False)
-    def step() -> tf.Tensor:
+    def local() -> tf.Tensor:
         total, gradients = differentiated()
         update.apply(gradients, net.trainable_variables)
         return total
 
-    return {"forward": forward, "gradient": gradient, "step": step}
+    @tf.function(autograph=False)
+    def step() -> tf.Tensor:
+        total, gradients = differentiated()
+        update.apply(
+            distributed.mean_gradients(world, gradients, names, config.train.compression), net.trainable_variables
+        )
+        return total
+
+    @tf.function(autograph=False)
+    def reduction() -> tf.Tensor:
+        alone = [f"alone.{name}" for name in names]
+        reduced = distributed.mean_gradients(world, sources, alone, config.train.compression)
+        return tf.add_n([tf.reduce_sum(tf.cast(each, tf.float32)) for each in reduced])
+
+    found = {"forward": forward, "gradient": gradient, "step": step}
+    return found if world.alone else {**found, "local": local, "reduction": reduction}
 
 
-def _reference() -> Callable[[], tf.Tensor]:
+def reference() -> Callable[[], tf.Tensor]:
     left = tf.random.stateless_uniform([SIDE, SIDE], [0, 0])
 
     @tf.function(autograph=False)

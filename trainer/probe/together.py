@@ -51,6 +51,7 @@ def behind(rate: str, program: list[str]) -> list[str]:
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
     inside = (
         "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && "
-        f"tc qdisc add dev lo root tbf rate {shlex.quote(rate)} burst {BURST} latency 400ms && exec {shlex.join(program)}"
+        f"tc qdisc add dev lo root tbf rate {shlex.quote(rate)} burst {BURST} latency 400ms && "
+        f"exec {shlex.join(program)}"
     )
     return ["unshare", "--net", *root, "sh", "-c", inside]

@@ -4,4 +4,5 @@ page.py      what stands where
 words.py     sentences
 figures.py   pictures, as data within the page
 tables.py    tables
+scaling.py   ranks beyond those that were measured, by a model
 """

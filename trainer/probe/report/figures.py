@@ -24,7 +24,7 @@ WIDE = 8.0
 SHOWN = {
     "cost": (("step_seconds", "s a training step"), ("held_mib", "MiB that a step holds")),
     "learning": (("accuracy", "test accuracy"), ("lead", "lead of the right class"), ("calibration_error", "ECE")),
-    "ranks": (("images_per_second", "images/s"), ("allreduce_seconds", "s of allreduce a step")),
+    "ranks": (("images_per_second", "images/s"), ("step_seconds", "s a step"), ("reduction_seconds", "s of reduction")),
     "streaming": (("images_per_second", "images/s"), ("ratio", "of the speed from disk")),
 }
 """Numbers that are drawn against each axis, by measure."""
@@ -37,7 +37,7 @@ HEALTH = (
     ("class_capsules/silent_parents_last", "share of class capsules near 0"),
     ("gradient_stem_last", "gradient at the first convolution"),
 )
-POSITIVE = ("step_seconds", "held_mib", "allreduce_seconds", "gradient_stem_last", "effective_parents_last")
+POSITIVE = ("step_seconds", "held_mib", "reduction_seconds", "gradient_stem_last", "effective_parents_last")
 """Drawn logarithmically."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.probe import limits
 from trainer.probe.collect import MISSING, SKIPPED, results
 from trainer.probe.limits import Found, Limit
-from trainer.probe.report import figures, tables, words
+from trainer.probe.report import figures, scaling, tables, words
 from trainer.probe.study import Axis, Study, centre_of
 from trainer.storage import Location, atomic_write
 
@@ -35,18 +35,20 @@ details td { white-space: nowrap; } td.n { text-align: right; } .bad { color: #a
 def write(outputs: Sequence[Location], folder: Path, say: Callable[[str], None]) -> Path:
     """Raises ConfigError where there is no study; StorageError, StorageRefused."""
     found = [results(output, say) for output in outputs]
+    beyond = [scaling.section(study, each, output, say) for (study, each), output in zip(found, outputs, strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / NAME, page(found).encode())
+    atomic_write(folder / NAME, page(found, beyond).encode())
     return folder / NAME
 
 
-def page(studies: Sequence[tuple[Study, Found]]) -> str:
+def page(studies: Sequence[tuple[Study, Found]], beyond: Sequence[str] = ()) -> str:
+    """``beyond``: of each study, a section that goes beyond its records."""
     names = ", ".join(study.name for study, _ in studies)
     told = [(study, found, _ends(study, limits.at_one_speed(found))) for study, found in studies]
     body = [
         "<h1>Where capsule networks stop scaling</h1>",
         *(_answer(study, found, ends) for study, found, ends in told),
-        *(_study(study, found, ends) for study, found, ends in told),
+        *(_study(*each, beyond[at] if beyond else "") for at, each in enumerate(told)),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Probe: {escape(names)}</title>'
@@ -79,7 +81,7 @@ def _answer(study: Study, found: Found, ends: Sequence[Limit]) -> str:
     )
 
 
-def _study(study: Study, found: Found, ends: Sequence[Limit]) -> str:
+def _study(study: Study, found: Found, ends: Sequence[Limit], beyond: str) -> str:
     scaled = limits.at_one_speed(found)
     centre = ", ".join(f"{name}={value}" for name, value in study.fields.items())
     return "".join(
@@ -89,6 +91,7 @@ def _study(study: Study, found: Found, ends: Sequence[Limit]) -> str:
             "at a time is varied around it.</p>",
             _panels([figures.learning_curves(study, found)]) if study.measure == "learning" else "",
             *(_axis(study, scaled, axis, ends) for axis in study.axes),
+            beyond,
             "<h3>Evidence</h3>",
             tables.every_cell(study, found),
             tables.provenance(found),

@@ -15,7 +15,10 @@ from trainer.probe.study import Axis, Study
 COLUMNS = {
     "cost": ("step_seconds", "gradient_seconds", "forward_seconds", "held_mib", "peak_mib", "floor_seconds"),
     "learning": ("accuracy", "train_accuracy", "lead", "calibration_error", "entropy_last", "gradient_stem_last"),
-    "ranks": ("images_per_second", "step_seconds", "allreduce_seconds", "input_wait"),
+    "ranks": (
+        *("images_per_second", "input_wait", "step_seconds", "local_seconds", "reduction_seconds", "exposed_seconds"),
+        *("gradient_bytes", "floor_seconds"),
+    ),
     "streaming": ("images_per_second", "disk_images_per_second", "ratio"),
 }
 FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))

@@ -13,7 +13,15 @@ STUDY = Study(
     about="images/s, allreduce and input wait over the number of ranks, a core each",
     measure="ranks",
     recipe="quick",
-    fields={"train.global_batch_size": str(BATCH), "train.threads": "1", "probe.ranks": "1"},
+    fields={
+        "train.global_batch_size": str(BATCH),
+        "train.threads": "1",
+        "train.epochs": "0.5",
+        "evaluate.every_epochs": "0",
+        "log.observe_every_steps": "0",
+        "model.head.initial_scale": "parents",
+        "probe.ranks": "1",
+    },
     budget=Budget(seconds=300, memory_mib=8000),
     arms=(
         Arm("dynamic", {"model.routing.algorithm": "dynamic"}),

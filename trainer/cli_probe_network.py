@@ -1,0 +1,61 @@
+"""``capsnet probe network``: what allreduce costs, and what follows for more ranks and other links."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import EXIT_DONE, ConfigError
+from trainer.storage import atomic_write
+
+EPILOG = """examples:
+  capsnet probe network                                 # as ranks of this machine meet
+  capsnet probe network --rate 800mbit --rate 200mbit   # over links of such speeds
+
+With several rates the first is fitted, and the others are predicted from the fit and
+then measured. A rate is imposed on the loopback interface of a network of its own
+(unshare, ip and tc: Linux, packages util-linux and iproute2), which both directions
+and all ranks share, so that a ring has a part of it.
+"""
+
+
+def add_network(actions: Any) -> None:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "network",
+        help="latency and bandwidth of allreduce over Horovod",
+        description="Time allreduce against the size of its message, over Horovod itself, and fit a line.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run_probe=_network)
+    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--rate", action="append", metavar="RATE", help="of the link, as 200mbit; may be given again")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="also write all of it there, as JSON")
+
+
+def _network(parsed: argparse.Namespace) -> int:
+    from trainer.probe import network
+
+    rates = parsed.rate or [""]
+    for rate in parsed.rate or []:
+        try:
+            network.bytes_per_second(rate)
+        except (KeyError, ValueError):
+            raise ConfigError(f"--rate {rate}: give a number and kbit, mbit or gbit, as 200mbit") from None
+    if parsed.ranks < 2:
+        raise ConfigError(f"--ranks {parsed.ranks}: an allreduce needs at least 2")
+    runs = []
+    for rate in rates:
+        found = network.measure(parsed.ranks, rate)
+        runs.append(found)
+        print(*network.table(found), sep="\n", flush=True)
+        if len(runs) > 1:
+            print(network.error_line(runs[0], found), flush=True)
+        print()
+    if parsed.to is not None:
+        parsed.to.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(parsed.to, (json.dumps(network.as_json(runs), indent=1) + "\n").encode())
+        print(parsed.to)
+    return EXIT_DONE
