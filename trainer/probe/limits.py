@@ -155,6 +155,9 @@ def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control
         share = point.mean("gradient_stem_last") / other.mean("gradient_stem_last")
         if share < rules.gradient_ratio:
             return f"gradients: {share:.1g} of the control's reach the first convolution"
+    input_ratio = point.mean("ratio")
+    if input_ratio < rules.input_ratio:
+        return f"input: {input_ratio:.2f} of the speed from disk"
     entropy = point.mean("entropy_last")
     if entropy > rules.entropy and not control:
         return f"routing: couplings of entropy {entropy:.5f} of that of uniform ones"

@@ -74,6 +74,7 @@ class Thresholds:
         step_ratio: seconds of a step over the control's at the same value.
         entropy: of the couplings at the end of training, of that of uniform ones: routing that does not choose.
         accuracy_gap: points below the control, beyond two standard errors of both.
+        input_ratio: images/s of the input over those of the same shards on disk.
         gradient_ratio: gradient of the first convolution at the end of training, of the control's: less is starved.
     """
 
@@ -81,6 +82,7 @@ class Thresholds:
     entropy: float = 0.9999
     accuracy_gap: float = 2.0
     gradient_ratio: float = 0.01
+    input_ratio: float = 0.9
 
 
 @dataclass(frozen=True)

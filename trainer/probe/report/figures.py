@@ -25,7 +25,11 @@ SHOWN = {
     "cost": (("step_seconds", "s a training step"), ("held_mib", "MiB that a step holds")),
     "learning": (("accuracy", "test accuracy"), ("lead", "lead of the right class"), ("calibration_error", "ECE")),
     "ranks": (("images_per_second", "images/s"), ("step_seconds", "s a step"), ("reduction_seconds", "s of reduction")),
-    "streaming": (("images_per_second", "images/s"), ("ratio", "of the speed from disk")),
+    "streaming": (
+        ("images_per_second", "images/s"),
+        ("ratio", "of the speed from disk"),
+        ("link_share", "of the link"),
+    ),
 }
 """Numbers that are drawn against each axis, by measure."""
 HEALTH = (

@@ -19,7 +19,7 @@ COLUMNS = {
         *("images_per_second", "input_wait", "step_seconds", "local_seconds", "reduction_seconds", "exposed_seconds"),
         *("gradient_bytes", "floor_seconds"),
     ),
-    "streaming": ("images_per_second", "disk_images_per_second", "ratio"),
+    "streaming": ("images_per_second", "cached_images_per_second", "disk_images_per_second", "ratio", "link_share"),
 }
 FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))
 FITS_NOTE = (

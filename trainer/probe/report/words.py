@@ -70,6 +70,8 @@ def rules(study: Study) -> str:
             f"ends with couplings of more than {rules.entropy:g} of the entropy of uniform ones",
             f"ends with less than {rules.gradient_ratio:g} of the control's gradient at the first convolution",
         ]
+    if study.measure == "streaming":
+        told.append(f"has less than {rules.input_ratio:g} of the images/s of the same shards on disk")
     return f"A limit is the first tested value at which a cell {', '.join(told[:-1])}, or {told[-1]}. Declared before."
 
 

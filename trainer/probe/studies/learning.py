@@ -24,7 +24,7 @@ STUDY = Study(
     budget=Budget(seconds=600, memory_mib=5000),
     arms=arms(tuned=True),
     axes=(
-        grain("parents", (1, 10, 30, 100)),
+        grain("parents", (1, 10, 30)),
         depth("depth", (1, 4, 16), window=1, arms=CAPSULES),
         depth("depth, residual", (1, 4, 16), window=1, residual=True, arms=CAPSULES),
         equal_parameters("children at equal parameters", (4, 16, 64)),
