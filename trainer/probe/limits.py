@@ -44,7 +44,7 @@ class Point:
 @dataclass(frozen=True)
 class Limit:
     """``reached``: the last value before the limit, '' for none; ``stopped_at``: the first that crosses one, '' where
-    none does; ``by``: which, in words."""
+    none does; ``by``: which it crosses, in words."""
 
     arm: str
     axis: str
@@ -54,7 +54,7 @@ class Limit:
 
     @property
     def kind(self) -> str:
-        """Of what the limit is: the word before its numbers."""
+        """Of what the limit is: the word before the numbers of the first threshold that is crossed."""
         return self.by.split(":")[0]
 
     @property
@@ -133,35 +133,36 @@ def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     for point in curve(study, found, arm, axis):
         by = _crossed(study, point, beside, control=arm in controls)
         if by:
-            return Limit(arm, axis.name, reached, point.value, by)
+            return Limit(arm, axis.name, reached, point.value, "; ".join(by))
         if any(result.outcome == OK for result in point.results):
             reached = point.value
     return Limit(arm, axis.name, reached, "", "")
 
 
-def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control: bool) -> str:
-    for result in point.results:
-        if result.outcome in STOPS:
-            return STOPS[result.outcome]
-    rules, other = study.thresholds, beside.get(point.value)
+def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control: bool) -> list[str]:
+    """Every threshold that a point crosses, in words: what ends a cell first, then what it says."""
+    ended = [STOPS[result.outcome] for result in point.results if result.outcome in STOPS]
+    if ended:
+        return list(dict.fromkeys(ended))
+    rules, other, found = study.thresholds, beside.get(point.value), []
     if other is not None:
         ratio = point.mean("step_seconds") / other.mean("step_seconds")
         if ratio > rules.step_ratio:
-            return f"time: {ratio:.1f} times the control's step"
+            found.append(f"time: {ratio:.1f} times the control's step")
         gap = 100 * (other.mean("accuracy") - point.mean("accuracy"))
         errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
         if gap > rules.accuracy_gap and gap > 2 * errors:
-            return f"accuracy: {gap:.1f} points below the control"
+            found.append(f"accuracy: {gap:.1f} points below the control")
         share = point.mean("gradient_stem_last") / other.mean("gradient_stem_last")
-        if share < rules.gradient_ratio:
-            return f"gradients: {share:.1g} of the control's reach the first convolution"
+        if share < rules.gradient_ratio or share > 1 / rules.gradient_ratio:
+            found.append(f"gradients: {share:.1g} times the control's at the first convolution")
     input_ratio = point.mean("ratio")
     if input_ratio < rules.input_ratio:
-        return f"input: {input_ratio:.2f} of the speed from disk"
+        found.append(f"input: {input_ratio:.2f} of the speed from disk")
     entropy = point.mean("entropy_last")
     if entropy > rules.entropy and not control:
-        return f"routing: couplings of entropy {entropy:.5f} of that of uniform ones"
-    return ""
+        found.append(f"routing: couplings of entropy {entropy:.5f} of that of uniform ones")
+    return found
 
 
 def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:

@@ -75,7 +75,8 @@ class Thresholds:
         entropy: of the couplings at the end of training, of that of uniform ones: routing that does not choose.
         accuracy_gap: points below the control, beyond two standard errors of both.
         input_ratio: images/s of the input over those of the same shards on disk.
-        gradient_ratio: gradient of the first convolution at the end of training, of the control's: less is starved.
+        gradient_ratio: gradient of the first convolution at the end of training over the control's: less is starved,
+            more than its inverse has exploded.
     """
 
     step_ratio: float = 10.0

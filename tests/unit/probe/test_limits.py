@@ -118,7 +118,7 @@ def test_an_arm_that_an_axis_is_not_varied_for_stands_at_the_centre() -> None:
     assert limits.limit(strict, found, "a", axis).by == "time: 6.0 times the control's step"
 
 
-def test_gradients_that_do_not_arrive_are_a_limit() -> None:
+def test_gradients_that_do_not_arrive_or_explode_are_a_limit() -> None:
     def with_share(share: float) -> list[tuple[Cell, Result]]:
         return [
             (cell, Result(cell.key, OK, {"gradient_stem_last": share if cell.arm == "a" else 1.0}))
@@ -127,6 +127,20 @@ def test_gradients_that_do_not_arrive_are_a_limit() -> None:
 
     assert limits.limit(STUDY, with_share(0.009), "a", AXIS).kind == "gradients"
     assert not limits.limit(STUDY, with_share(0.011), "a", AXIS).stopped_at
+    assert limits.limit(STUDY, with_share(101), "a", AXIS).kind == "gradients"
+    assert not limits.limit(STUDY, with_share(99), "a", AXIS).stopped_at
+
+
+def test_all_that_is_crossed_at_the_first_such_value_is_said() -> None:
+    found = [
+        (cell, Result(cell.key, OK, {"step_seconds": 20.0 if cell.arm == "a" else 1.0, "entropy_last": 0.99999}))
+        for cell in cells(STUDY)
+    ]
+    limit = limits.limit(STUDY, found, "a", AXIS)
+    assert limit.kind == "time"
+    assert (
+        limit.by == "time: 20.0 times the control's step; routing: couplings of entropy 0.99999 of that of uniform ones"
+    )
 
 
 @pytest.mark.parametrize(("value", "number"), [("16 x 8", 16.0), ("0.005", 0.005), ("28", 28.0)])

@@ -68,7 +68,8 @@ def rules(study: Study) -> str:
         told += [
             f"lies more than {rules.accuracy_gap:g} points of accuracy, and two standard errors, below the control",
             f"ends with couplings of more than {rules.entropy:g} of the entropy of uniform ones",
-            f"ends with less than {rules.gradient_ratio:g} of the control's gradient at the first convolution",
+            f"ends with a gradient at the first convolution of less than {rules.gradient_ratio:g} or more than "
+            f"{1 / rules.gradient_ratio:g} times the control's",
         ]
     if study.measure == "streaming":
         told.append(f"has less than {rules.input_ratio:g} of the images/s of the same shards on disk")
