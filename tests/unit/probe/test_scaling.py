@@ -20,7 +20,7 @@ def test_a_ring_by_hand() -> None:
     assert scaling.allreduce_seconds(100e6, 8, LINK) == pytest.approx(14e-5 + 0.175)
     assert scaling.allreduce_seconds(100e6, 4, LINK) == pytest.approx(6e-5 + 0.015)
     assert scaling.allreduce_seconds(100e6, 8, LINK, share=0.5) == pytest.approx(14e-5 + 0.35)
-    assert scaling.allreduce_seconds(100e6, 8, Link(0, math.inf, fixed=0.005)) == 0.005
+    assert scaling.allreduce_seconds(100e6, 8, Link(0, math.inf, math.inf, fixed=0.005)) == 0.005
 
 
 def test_one_rank_reduces_nothing_and_waits_for_nobody() -> None:
