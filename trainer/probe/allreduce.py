@@ -1,6 +1,8 @@
-"""A rank's part in timing allreduce: ``python -m trainer.probe.allreduce`` under mpirun; rank 0 prints JSON.
+"""A rank's part in timing allreduce: ``python -m trainer.probe.allreduce [RATE ...]`` under mpirun; rank 0 prints JSON.
 
-Axes: M message sizes, T times, R ranks.
+Every round takes each message over each link, so that a slow minute of the machine falls on all of them.
+
+Axes: L links, M message sizes, T times, R ranks.
 """
 
 from __future__ import annotations
@@ -8,51 +10,85 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from trainer import distributed
+from trainer.distributed import World
+from trainer.probe import link
 
 SIZES = tuple(2**power for power in range(10, 27, 2))
 """Bytes: 1 KiB to 64 MiB."""
-WARM_UP, ROUNDS = 3, 9
-BUDGET_SECONDS = 60.0
-"""No new round after so long."""
+LONGEST_SECONDS = 1.0
+"""Of a message, by the slowest link alone: larger ones are left out, down to so many sizes."""
+LEAST_SIZES = 4
+WARM_UP, LEAST, MOST = 3, 5, 25
+BUDGET_SECONDS = 30.0
+"""No new round after so long, once there are LEAST."""
 
 
-def main() -> int:
+def main(rates: Sequence[str]) -> int:
     world = distributed.by_mpirun()
     distributed.join(world)
-    messages = [tf.zeros([size // 4]) for size in SIZES]
-    taken_TM: list[list[float]] = []
+    sizes = sizes_for(world.size, rates)
+    messages = [tf.zeros([size // 4]) for size in sizes]
+    for _ in range(WARM_UP):  # at full speed: names are agreed on and buffers made
+        _round(world, messages)
+    taken_TLM: list[list[list[float]]] = []
     began = time.monotonic()
-    for turn in range(WARM_UP + ROUNDS):
-        row_M = []
-        for size, message in zip(SIZES, messages, strict=True):
-            distributed.barrier(world, f"size.{size}")  # all ranks begin together
-            start = time.perf_counter()
-            distributed.sum_over_ranks(world, message, f"message.{size}").numpy()
-            row_M.append(time.perf_counter() - start)
-        if turn >= WARM_UP:
-            taken_TM.append(row_M)
+    while len(taken_TLM) < MOST:
+        taken_TLM.append([])
+        for rate in rates or [""]:
+            if rate and world.is_first:
+                link.slow_down(rate)
+            taken_TLM[-1].append(_round(world, messages))
         spent = distributed.sum_values(world, [float(time.monotonic() - began > BUDGET_SECONDS)], "spent")
-        if turn >= WARM_UP + 2 and spent[0] > 0:  # the same on all ranks
+        if len(taken_TLM) >= LEAST and spent[0] > 0:  # the same on all ranks
             break
-    mine_RTM = np.zeros((world.size, len(taken_TM), len(SIZES)))
-    mine_RTM[world.rank] = taken_TM
-    all_RTM = distributed.sum_values(world, mine_RTM.ravel().tolist(), "times").reshape(mine_RTM.shape)
+    slowest_TLM = _slowest(world, np.array(taken_TLM))
     if world.is_first:
-        slowest_TM = all_RTM.max(axis=0)
-        low_M, median_M, high_M = np.quantile(slowest_TM, (0.25, 0.5, 0.75), axis=0)
-        samples = [
-            {"bytes": size, "seconds": median, "low": low, "high": high}
-            for size, median, low, high in zip(SIZES, median_M.tolist(), low_M.tolist(), high_M.tolist(), strict=True)
-        ]
-        print(json.dumps({"ranks": world.size, "rounds": len(taken_TM), "samples": samples}), flush=True)
+        runs = [_run(rate, sizes, slowest_TLM[:, at]) for at, rate in enumerate(rates or [""])]
+        print(json.dumps({"ranks": world.size, "rounds": len(taken_TLM), "runs": runs}), flush=True)
     distributed.barrier(world, "end")
     return 0
 
 
+def sizes_for(ranks: int, rates: Sequence[str]) -> list[int]:
+    """Of messages that no link takes too long for. All ranks send over one loopback interface at once."""
+    slowest = min(map(link.bytes_per_second, rates), default=float("inf"))
+    most = LONGEST_SECONDS * slowest / (2 * (ranks - 1))
+    return [size for at, size in enumerate(SIZES) if size <= most or at < LEAST_SIZES]
+
+
+def _round(world: World, messages: Sequence[tf.Tensor]) -> list[float]:
+    row_M = []
+    for at, message in enumerate(messages):
+        distributed.barrier(world, f"before.{at}")  # all ranks begin together
+        start = time.perf_counter()
+        distributed.sum_over_ranks(world, message, f"message.{at}").numpy()
+        row_M.append(time.perf_counter() - start)
+    return row_M
+
+
+def _slowest(world: World, own_TLM: np.ndarray) -> np.ndarray:
+    """A reduction has ended when it has on all ranks."""
+    all_RTLM = np.zeros((world.size, *own_TLM.shape))
+    all_RTLM[world.rank] = own_TLM
+    summed = distributed.sum_values(world, all_RTLM.ravel().tolist(), "times")
+    slowest: np.ndarray = summed.reshape(all_RTLM.shape).max(axis=0)
+    return slowest
+
+
+def _run(rate: str, sizes: Sequence[int], times_TM: np.ndarray) -> dict[str, object]:
+    low_M, median_M, high_M = np.quantile(times_TM, (0.25, 0.5, 0.75), axis=0).tolist()
+    samples = [
+        {"bytes": size, "seconds": median, "low": low, "high": high}
+        for size, median, low, high in zip(sizes, median_M, low_M, high_M, strict=True)
+    ]
+    return {"rate": rate, "samples": samples}
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -4,54 +4,63 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 from typing import Any
 
 from trainer.errors import ConfigError
 from trainer.launch import mpi
+from trainer.probe import link
+from trainer.stopping import stop_with_parent
 
-TCP_ONLY = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo"}
-BURST = "128kb"
-"""More than a packet of the loopback interface."""
+LEAVE_SECONDS = 10.0
+"""For an mpirun that was asked to end: it takes its ranks along, which a kill would leave behind."""
 
 
-def run_ranks(module: str, ranks: int, *arguments: str, rate: str = "", seconds: float = 600.0) -> Any:
-    """What rank 0 of ``python -m module`` prints last, from JSON.
+def run_ranks(module: str, ranks: int, *arguments: str, private: bool = False, seconds: float = 600.0) -> Any:
+    """What rank 0 of ``python -m module`` prints last, from JSON. No rank outlives the call, or this process.
 
     Args:
-        rate: of a link, as ``tc`` writes it (200mbit): ranks then meet in a network of their own, over TCP on a
-            loopback interface of that speed. Empty: as ranks of a run on this machine meet.
+        private: the ranks meet in a network of their own, over TCP, where ``link`` can slow them down; otherwise as
+            ranks of a run on this machine meet.
 
     Raises:
         ConfigError: ranks cannot be started together; there is no ``tc`` or no right to a network of one's own.
     """
     mpi.check_installed()
     program = mpi.command(ranks, [sys.executable, "-m", module, *arguments], None, os.environ)
-    environment = {**mpi.environment(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3", **(TCP_ONLY if rate else {})}
-    if rate:
-        program = behind(rate, program)
+    environment = {**mpi.environment(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if private:
+        link.check()
+        program, environment = link.private(program), {**environment, **link.TCP_ONLY}
+    process = subprocess.Popen(
+        program,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=stop_with_parent,
+    )
     try:
-        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=seconds)
+        said, wrong = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{ranks} ranks of {module} came to no end within {seconds:g} s") from None
-    if done.returncode:
-        last = " / ".join((done.stderr or done.stdout).strip().splitlines()[-2:])
-        raise ConfigError(f"{ranks} ranks of {module} ended with {done.returncode}: {last}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    finally:
+        _end(process)
+    if process.returncode:
+        last = " / ".join((wrong or said).strip().splitlines()[-2:])
+        raise ConfigError(f"{ranks} ranks of {module} ended with {process.returncode}: {last}")
+    return json.loads(said.strip().splitlines()[-1])
 
 
-def behind(rate: str, program: list[str]) -> list[str]:
-    """The program in a network of its own, whose loopback interface has that speed."""
-    for tool in ("unshare", "ip", "tc"):
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-            raise ConfigError(f"--rate needs {tool} (packages iproute2 and util-linux)")
-    root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    inside = (
-        "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && "
-        f"tc qdisc add dev lo root tbf rate {shlex.quote(rate)} burst {BURST} latency 400ms && "
-        f"exec {shlex.join(program)}"
-    )
-    return ["unshare", "--net", *root, "sh", "-c", inside]
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
