@@ -12,7 +12,6 @@ The server is fake-gcs-server, on the same cores as everything else.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -30,7 +29,6 @@ import numpy as np
 import psutil
 import requests
 import tensorflow as tf
-from PIL import Image
 
 from tests.gcs import server
 from trainer import bench, configs, storage
@@ -40,6 +38,7 @@ from trainer.data.batches import STAGES
 from trainer.data.decoding import Reading, fitted
 from trainer.data.index import folder_of, load_index
 from trainer.data.pipeline import tf_data_options, train_batches
+from trainer.probe.photographs import photographs
 
 BUCKET = "bench"
 RAW_BYTES = 128 * 2**20
@@ -47,6 +46,8 @@ RANGE_BYTES = 8 * 2**20
 STREAMED_STEPS = 20_000
 CONVERTED_IMAGES = 10_000
 DECODED_TIMES = 20
+PHOTOGRAPHS = 64, 500, 375
+"""How many, and their pixels: those of ImageNet."""
 
 
 def put(endpoint: str, name: str, data: bytes) -> None:
@@ -146,22 +147,9 @@ def _train_records(run: Path) -> list[dict[str, float]]:
     return [record for record in found if record["kind"] == "train"]
 
 
-def photographs() -> list[bytes]:
-    """JPEG of the size, in pixels and bytes, of ImageNet's."""
-    random = np.random.default_rng(0)
-    encoded = []
-    for _ in range(64):
-        small = Image.fromarray(random.integers(0, 256, (47, 63, 3), np.uint8)).resize((500, 375))
-        grain = np.asarray(small, np.int16) + random.integers(-12, 13, (375, 500, 3))
-        stream = io.BytesIO()
-        Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-        encoded.append(stream.getvalue())
-    return encoded
-
-
 def decoding(repeats: int) -> None:
     """Images per second of one thread."""
-    encoded = photographs()
+    encoded = photographs(*PHOTOGRAPHS)
     print(f"decoding 500x375 JPEG of {statistics.mean(map(len, encoded)) / 1e3:.0f} kB, random resized crop:")
     draws = augment.draws(0, 0, np.arange(len(encoded)))
     for size in (64, 128, 224):
@@ -186,7 +174,7 @@ def _decoder(encoded: list[bytes], draws: np.ndarray, size: int, scaled: bool) -
 def conversion(repeats: int, folder: Path) -> None:
     """Images per second, files read and written included."""
     source = folder / "jpegs"
-    encoded = photographs()
+    encoded = photographs(*PHOTOGRAPHS)
     for number in range(CONVERTED_IMAGES):
         path = source / f"class{number % 10}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,111 +1,209 @@
-"""A cell of a study of data: images/s of the input alone, from a simulated bucket and from disk, without a network.
+"""A cell of a study of data: the input of training without a model. ``python -m trainer.probe.streaming SPEC ANSWER``.
 
-``python -m trainer.probe.streaming SPEC ANSWER``. Settings: ``shards``, ``mbit`` (bandwidth, all connections together),
-``latency_ms`` (of each request). The images are synthetic JPEG of ``SIDE`` pixels, smooth with some noise.
+Shards are made of synthetic JPEG by ``capsnet data prepare`` and served over a simulated link, or lie in a bucket that
+is named. Two epochs are taken from there, the first into an empty cache, and two from local disk, turn by turn. An
+epoch's time is from the opening of the pipeline on, and from the end of the epoch before: nothing that was fetched
+or decoded ahead goes uncounted. The batches are thrown away: a step that computes leaves the input more time, not less.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from trainer import config as configuration
 from trainer import configs
 from trainer.config import RunConfig
 from trainer.data.batches import STAGES
-from trainer.data.index import load_index
+from trainer.data.index import check_fits, load_index
+from trainer.data.order import train_order
 from trainer.data.pipeline import train_batches
-from trainer.probe.records import OK
+from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, DataError
+from trainer.probe import object_server
+from trainer.probe.photographs import photographs
+from trainer.probe.records import ERROR, OK
+from trainer.probe.slow_link import BITS
 from trainer.probe.watch import leave
-from trainer.storage.connection import EMULATOR
 
-IMAGES, CLASSES, SIDE = 4096, 8, 128
-DISTINCT = 64
-QUALITY = 85
-BUCKET = "gs://simulated"
+EMULATOR = "STORAGE_EMULATOR_HOST"
+CLASSES, TESTED = 10, 20
+WIDTH, HEIGHT, DIFFERENT = 320, 240, 64
+SAMPLED_EVERY = 8
+"""Steps between two looks at the size of the cache."""
+DEFAULTS = {"images": "2048", "shards": "64", "mbit": "400", "latency_ms": "20", "rounds": "3", "uri": ""}
+"""Settings. ``uri``: a prepared set in a real bucket, in place of the first four; of it at most ``images`` are read."""
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Two in turn. ``waits``: seconds of the first by stage, its first batch apart; ``sent``: bytes over the link
+    until the end of each; ``cache``: the most bytes that lay there."""
+
+    images: int
+    seconds: tuple[float, float]
+    first_batch: float
+    waits: dict[str, float]
+    sent: tuple[int, int]
+    cache: int
 
 
 def main(spec: Path, answer: Path) -> int:
     given = json.loads(spec.read_text())
-    settings, folder = given["settings"], answer.parent
-    write_images(folder / "images")
-    command = [sys.executable, "-m", "trainer", "data", "prepare", str(folder / "images"), str(folder / "set" / "data")]
-    shards = f"train={settings['shards']},test=1"
-    subprocess.run([*command, "--shards", shards], check=True, stdout=subprocess.DEVNULL)
-    base = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
-    size = sum(path.stat().st_size for path in (folder / "set" / "data").glob("train-*"))
-    mbit, latency = float(settings["mbit"]), float(settings["latency_ms"]) / 1e3
-    words = ["-m", "trainer.probe.slow_bucket", str(folder / "set"), str(mbit * 1e6 / 8), str(latency)]
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            os.environ[EMULATOR] = server.stdout.readline().strip()
-            near = {"data.uri": str(folder / "set" / "data")}
-            one_epoch(base, near, 0)  # what is built once, and the page cache
-            before = one_epoch(base, near, 0)["images_per_second"]
-            there = {"data.uri": f"{BUCKET}/data", "storage.cache_dir": str(folder / "cache")}
-            cold, again = one_epoch(base, there, 0), one_epoch(base, there, 1)
-            disk = (before + one_epoch(base, near, 1)["images_per_second"]) / 2  # one before, one after
-        finally:
-            server.kill()
-    rate = cold["images_per_second"]
-    leave(
-        answer,
-        OK,
-        "",
-        None,
-        images_per_second=rate,
-        cached_images_per_second=again["images_per_second"],
-        disk_images_per_second=disk,
-        ratio=rate / disk,
-        link_share=rate * size / IMAGES / (mbit * 1e6 / 8),
-        bytes_of_image=size / IMAGES,
-        **{f"wait_{stage}": cold[stage] for stage in STAGES},
-    )
+    try:
+        settings = _checked({**DEFAULTS, **given["settings"]})
+        config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
+        numbers, series = measured(config, settings, answer.parent)
+    except CapsnetError as error:
+        leave(answer, ERROR, str(error))
+        return 0
+    leave(answer, OK, "", series, **numbers)
     return 0
 
 
-def one_epoch(base: RunConfig, changes: dict[str, str], epoch: int) -> dict[str, float]:
-    """Images/s of the input, from the call to the last batch, and the share of that time that each stage was waited
-    for. A second epoch meets the cache as the first left it."""
-    config = configuration.with_overrides(base, changes)
+def measured(
+    config: RunConfig, settings: Mapping[str, str], folder: Path
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Medians over the rounds, and each round. Raises CapsnetError."""
+    mbit, limit = float(settings["mbit"]), int(settings["images"])
+    rounds: list[tuple[Epochs, Epochs | None]] = []
+    with ExitStack() as stack:
+        sent, disk, uri = _nothing, "", settings["uri"]
+        if not uri:
+            disk, uri = str(_prepared(folder, limit, int(settings["shards"]))), f"gs://{object_server.BUCKET}"
+            server = stack.enter_context(object_server.serving(folder / "shards", mbit, float(settings["latency_ms"])))
+            sent, os.environ[EMULATOR] = server.sent, server.endpoint
+            epochs(_at(config, disk), limit, _nothing)  # a warm-up, of which nothing is kept
+        for number in range(int(settings["rounds"])):
+            beside = epochs(_at(config, disk), limit, _nothing) if disk else None
+            cached = _at(config, uri, folder / f"cache-{number}")
+            rounds.append((epochs(cached, limit, sent), beside))
+        index = load_index(uri, config.storage)
+    split = train_order(config, index).split
+    split_bytes = sum(shard.bytes for shard in split.shards)
+    numbers, series = told(rounds, split_bytes / split.records)
+    if disk:
+        numbers |= of_link(rounds, mbit, split_bytes)
+    return numbers, series
+
+
+def epochs(config: RunConfig, limit: int, sent: Callable[[], int]) -> Epochs:
+    """Two epochs, or twice ``limit`` images where they are longer, through the pipeline of training."""
     index = load_index(config.data.uri, config.storage)
-    steps = index.splits[config.data.train_split].records // config.train.global_batch_size
-    began = time.perf_counter()
-    waits = dict.fromkeys(STAGES, 0.0)
-    with train_batches(config, index, 0, 1, epoch * steps, steps) as batches:
-        for _ in batches:
-            waits = dict(batches.waits)
-    taken = time.perf_counter() - began
-    images = steps * config.train.global_batch_size
-    return {"images_per_second": images / taken, **{stage: seconds / taken for stage, seconds in waits.items()}}
+    check_fits(index, config)
+    batch = config.train.global_batch_size
+    steps = min(train_order(config, index).steps_per_epoch, limit // batch)
+    if not steps:
+        raise ConfigError(f"probe.images {limit}: is less than train.global_batch_size {batch}; raise it")
+    before, cache, first, waits = sent(), 0, 0.0, dict.fromkeys(STAGES, 0.0)
+    ends, bytes_sent = [0.0, 0.0], [0, 0]
+    began = time.monotonic()
+    with train_batches(config, index, 0, 1, 0, 2 * steps) as batches:
+        for step, _ in enumerate(batches):
+            if not step:
+                first = time.monotonic() - began
+            if config.storage.cache_dir and step % SAMPLED_EVERY == 0:
+                cache = max(cache, _size(Path(config.storage.cache_dir)))
+            if (step + 1) % steps == 0:
+                epoch = step // steps
+                ends[epoch], bytes_sent[epoch] = time.monotonic() - began, sent() - before
+                waits = waits if epoch else dict(batches.waits)
+    seconds = (ends[0], ends[1] - ends[0])
+    return Epochs(steps * batch, seconds, first, waits, (bytes_sent[0], bytes_sent[1]), cache)
 
 
-def write_images(folder: Path) -> None:
-    """``train/<class>/<image>``, a few distinct images many times, and some test images."""
-    random = np.random.default_rng(0)
-    encoded = [_jpeg(random) for _ in range(DISTINCT)]
-    for split, count in (("train", IMAGES), ("test", CLASSES)):
-        for number in range(count):
-            place = folder / split / f"class-{number % CLASSES}"
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{number:05d}.jpg").write_bytes(encoded[number % DISTINCT])
+def told(
+    rounds: list[tuple[Epochs, Epochs | None]], record_bytes: float
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """What a person wants to know; ``ratio``: of the speed from disk, of the same round."""
+    series = {"images_per_second": [mine.images / mine.seconds[0] for mine, _ in rounds]}
+    series["second_images_per_second"] = [mine.images / mine.seconds[1] for mine, _ in rounds]
+    pairs = [(mine, disk) for mine, disk in rounds if disk is not None]
+    if pairs:
+        series["disk_images_per_second"] = [disk.images / disk.seconds[0] for _, disk in pairs]
+        series["ratio"] = [disk.seconds[0] / mine.seconds[0] for mine, disk in pairs]
+        series["second_ratio"] = [disk.seconds[1] / mine.seconds[1] for mine, disk in pairs]
+    numbers = {name: statistics.median(values) for name, values in series.items()}
+    for name, values in series.items():
+        numbers[f"{name}_spread"] = (max(values) - min(values)) / statistics.median(values)
+    numbers["bytes_per_second"] = numbers["images_per_second"] * record_bytes
+    numbers["first_batch_seconds"] = statistics.median(mine.first_batch for mine, _ in rounds)
+    for stage in STAGES:
+        numbers[f"wait_{stage}"] = statistics.median(mine.waits[stage] / mine.seconds[0] for mine, _ in rounds)
+    numbers["cache_bytes"] = float(max(mine.cache for mine, _ in rounds))
+    return numbers, series
 
 
-def _jpeg(random: np.random.Generator) -> bytes:
-    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((SIDE, SIDE))
-    noisy = np.asarray(coarse, np.float32) + random.normal(0, 12, (SIDE, SIDE, 3))
-    data = io.BytesIO()
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=QUALITY)
-    return data.getvalue()
+def of_link(rounds: list[tuple[Epochs, Epochs | None]], mbit: float, split_bytes: int) -> dict[str, float]:
+    """``link_share``: of what the link could have carried in the first epoch. ``cache_hits``: bytes of the second
+    epoch that did not cross it; what was fetched for the second during the first counts as crossed."""
+    mine = [each for each, _ in rounds]
+    used = {"cache_hits": statistics.median(max(0.0, 2 - each.sent[1] / split_bytes) for each in mine)}
+    if math.isfinite(mbit):
+        used["link_share"] = statistics.median(BITS * each.sent[0] / mbit / each.seconds[0] for each in mine)
+    return used
+
+
+def _checked(settings: dict[str, str]) -> dict[str, str]:
+    unknown = settings.keys() - DEFAULTS.keys()
+    if unknown:
+        raise ConfigError(f"probe.{min(unknown)}: no such setting; there are {', '.join(DEFAULTS)}")
+    for name in ("images", "shards", "rounds"):
+        if not settings[name].isdigit() or int(settings[name]) < 1:
+            raise ConfigError(f"probe.{name} {settings[name]}: give 1 or more")
+    for name, least in (("mbit", 1e-3), ("latency_ms", 0.0)):
+        try:
+            fits = float(settings[name]) >= least
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ConfigError(f"probe.{name} {settings[name]}: give a number of at least {least:g}")
+    return settings
+
+
+def _prepared(folder: Path, images: int, shards: int) -> Path:
+    """The folder of the shards. Raises DataError with what ``capsnet data prepare`` says."""
+    source, made, encoded = folder / "photographs.zip", folder / "shards", photographs(DIFFERENT, WIDTH, HEIGHT)
+    with zipfile.ZipFile(source, "w") as archive:
+        for split, count in (("train", images), ("test", TESTED)):
+            for number in range(count):
+                name = f"{split}/class{number % CLASSES}/{number:06d}.jpg"
+                archive.writestr(name, encoded[number % DIFFERENT])
+    command = [sys.executable, "-m", "trainer", "data", "prepare", str(source), str(made)]
+    done = subprocess.run([*command, "--shards", f"train={shards},test=1"], capture_output=True, text=True)
+    if done.returncode != EXIT_DONE:
+        raise DataError(" / ".join(done.stderr.strip().splitlines()[-2:]))
+    return made
+
+
+def _at(config: RunConfig, uri: str, cache: Path | None = None) -> RunConfig:
+    changes = {"data.uri": uri, **({"storage.cache_dir": str(cache)} if cache else {})}
+    return configuration.with_overrides(config, changes)
+
+
+def _size(cache: Path) -> int:
+    total = 0
+    if cache.is_dir():
+        with os.scandir(cache) as entries:
+            for entry in entries:
+                try:
+                    total += entry.stat().st_size
+                except FileNotFoundError:  # dropped meanwhile
+                    continue
+    return total
+
+
+def _nothing() -> int:
+    return 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.model import costs
-from trainer.probe import studies
+from trainer.probe import streaming, studies
 from trainer.probe.studies.arms import CONTROLS, RATES, ROUTINGS
 from trainer.probe.study import CENTRE, Study, cells, centre_of, config_of, split
 
@@ -85,3 +85,12 @@ def test_every_arm_has_the_learning_rate_that_was_best_in_the_search() -> None:
         assert len(found) == 5
         assert max(found, key=lambda rate: found[rate]) == RATES[arm], (arm, found)
         assert all(map(math.isfinite, found.values()))
+
+
+def test_each_axis_of_the_data_study_changes_one_thing() -> None:
+    study = studies.load("data")
+    centres = {cell.arm: cell.fields for cell in cells(study) if cell.axis == CENTRE}
+    for cell in cells(study):
+        changed = {name for name, value in cell.fields.items() if centres[cell.arm].get(name) != value}
+        assert len(changed) == (cell.axis != CENTRE), cell.key
+        assert set(split(cell.fields)[1]) <= set(streaming.DEFAULTS)

@@ -1,36 +1,49 @@
-"""What the input carries: images/s from a bucket of imposed bandwidth and latency, against the same shards on disk."""
+"""How fast images come: from a bucket over a link, beside the same from local disk.
 
-from trainer.probe.study import Arm, Budget, Study, over
+The bucket and its link are simulated on the machine itself, and take their share of its cores. With ``probe.uri`` a
+copy of this file measures a real one, for which bandwidth and latency are what they are.
+"""
+
+from trainer.probe.study import Arm, Axis, Budget, Study, over
+
+SETTINGS = {"images": "2048", "shards": "64", "mbit": "400", "latency_ms": "20"}
+
+
+def imposed(name: str, setting: str, values: tuple[str, ...], arms: tuple[str, ...] = (), note: str = "") -> Axis:
+    """An axis of one setting of the measure."""
+    return Axis(name, {value: {f"probe.{setting}": value} for value in values}, arms, note)
+
 
 STUDY = Study(
     name="data",
-    about="images/s of the input from a simulated bucket, over shards, lanes, readers, connections, cache and link",
+    about="images/s through the input of training: link, connections, shards, cache, lanes and readers",
     measure="streaming",
-    recipe="quick",
+    recipe="imagenet",
     fields={
-        "model.image_size": "128",
-        "model.channels": "3",
-        "model.classes": "8",
+        "model.image_size": "64",
+        "model.classes": "10",
         "train.global_batch_size": "64",
-        "data.augment.shift": "0",
-        "data.augment.flip": "false",
-        "data.lanes": "8",
+        "data.test_split": "test",
+        "data.shuffle_window": "32",
         "data.readers": "2",
-        "storage.connections": "8",
         "storage.cache_bytes": "1GiB",
-        "probe.shards": "16",
-        "probe.mbit": "400",
-        "probe.latency_ms": "20",
+        **{f"probe.{name}": value for name, value in SETTINGS.items()},
     },
-    budget=Budget(seconds=180, memory_mib=4000),
-    arms=(Arm("streaming"),),
-    axes=(  # each from plenty to little
-        over("bandwidth, Mbit/s", "probe.mbit", ("1600", "400", "100", "25")),
-        over("latency, ms", "probe.latency_ms", ("1", "20", "100", "400")),
-        over("connections", "storage.connections", ("16", "8", "2", "1")),
-        over("cache", "storage.cache_bytes", ("1GiB", "8MiB", "2MiB", "0")),
-        over("readers", "data.readers", ("4", "2", "1")),
-        over("lanes", "data.lanes", ("16", "8", "2", "1")),
-        over("shards", "probe.shards", ("64", "16")),
+    budget=Budget(seconds=240, memory_mib=6000),
+    arms=(Arm("near"), Arm("far", {"probe.latency_ms": "100"})),
+    axes=(
+        imposed("Mbit/s, falling", "mbit", ("1600", "800", "400", "200", "100"), ("near",)),
+        imposed("latency in ms", "latency_ms", ("0", "20", "100", "200"), ("near",)),
+        over("connections, falling", "storage.connections", ("16", "8", "4", "1")),
+        imposed("shards", "shards", ("16", "64", "256", "1024"), note="The same images in more and smaller objects."),
+        over(
+            "cache, falling",
+            "storage.cache_bytes",
+            ("1GiB", "64MiB", "32MiB", "0"),
+            ("near",),
+            "The second epoch tells of it.",
+        ),
+        over("lanes", "data.lanes", ("1", "8", "16"), ("near",), "Records are read in so many sequences."),
+        over("readers", "data.readers", ("1", "2", "4"), ("near",)),
     ),
 )
