@@ -146,14 +146,14 @@ def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control
         return list(dict.fromkeys(ended))
     rules, other, found = study.thresholds, beside.get(point.value), []
     if other is not None:
-        ratio = point.mean("step_seconds") / other.mean("step_seconds")
+        ratio = _over(point.mean("step_seconds"), other.mean("step_seconds"))
         if ratio > rules.step_ratio:
             found.append(f"time: {ratio:.1f} times the control's step")
         gap = 100 * (other.mean("accuracy") - point.mean("accuracy"))
         errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
         if gap > rules.accuracy_gap and gap > 2 * errors:
             found.append(f"accuracy: {gap:.1f} points below the control")
-        share = point.mean("gradient_stem_last") / other.mean("gradient_stem_last")
+        share = _over(point.mean("gradient_stem_last"), other.mean("gradient_stem_last"))
         if share < rules.gradient_ratio or share > 1 / rules.gradient_ratio:
             found.append(f"gradients: {share:.1g} times the control's at the first convolution")
     input_ratio = point.mean("ratio")
@@ -163,6 +163,11 @@ def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control
     if entropy > rules.entropy and not control:
         found.append(f"routing: couplings of entropy {entropy:.5f} of that of uniform ones")
     return found
+
+
+def _over(mine: float, other: float) -> float:
+    """Not a number where neither is anything, infinite where only the other is nothing."""
+    return mine / other if other else math.inf if mine > 0 else math.nan
 
 
 def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:

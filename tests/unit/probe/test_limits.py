@@ -131,6 +131,15 @@ def test_gradients_that_do_not_arrive_or_explode_are_a_limit() -> None:
     assert not limits.limit(STUDY, with_share(99), "a", AXIS).stopped_at
 
 
+@pytest.mark.parametrize(("mine", "control", "stopped"), [(0.0, 1.0, True), (1.0, 0.0, True), (0.0, 0.0, False)])
+def test_gradients_of_nothing(mine: float, control: float, stopped: bool) -> None:
+    found = [
+        (cell, Result(cell.key, OK, {"gradient_stem_last": mine if cell.arm == "a" else control}))
+        for cell in cells(STUDY)
+    ]
+    assert bool(limits.limit(STUDY, found, "a", AXIS).stopped_at) == stopped
+
+
 def test_all_that_is_crossed_at_the_first_such_value_is_said() -> None:
     found = [
         (cell, Result(cell.key, OK, {"step_seconds": 20.0 if cell.arm == "a" else 1.0, "entropy_last": 0.99999}))
