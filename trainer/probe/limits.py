@@ -118,20 +118,30 @@ def varied(axis: Axis, arm: str) -> bool:
     return not axis.arms or arm in axis.arms
 
 
-def compared_to(study: Study, arm: str, axis: Axis) -> str:
-    """The first control that is varied along the axis, else the first; '' where there is none but the arm itself."""
+def controls_for(study: Study, arm: str, axis: Axis) -> list[str]:
+    """Controls but the arm itself: those that are varied along the axis, where there are such."""
     others = [each.name for each in study.arms if each.control and each.name != arm]
-    return next((name for name in others if varied(axis, name)), others[0] if others else "")
+    return [name for name in others if varied(axis, name)] or others
+
+
+def beside(study: Study, found: Found, arm: str, axis: Axis) -> dict[str, Point]:
+    """What an arm is compared with at each value: the control of the best accuracy there, as a control that has died
+    says nothing; of passes, which have none, the first control."""
+    curves = [curve(study, found, name, axis) for name in controls_for(study, arm, axis)]
+    best = {}
+    for at, value in enumerate(axis.values if curves else ()):
+        points = [points[at] for points in curves]
+        scored = [point for point in points if math.isfinite(point.mean("accuracy"))]
+        best[value] = max(scored, key=lambda point: point.mean("accuracy")) if scored else points[0]
+    return best
 
 
 def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     """The first tested value that crosses a threshold of the study."""
     controls = [each.name for each in study.arms if each.control]
-    other = compared_to(study, arm, axis)
-    beside = {point.value: point for point in curve(study, found, other, axis)} if other else {}
-    reached = ""
+    others, reached = beside(study, found, arm, axis), ""
     for point in curve(study, found, arm, axis):
-        by = _crossed(study, point, beside, control=arm in controls)
+        by = _crossed(study, point, others, control=arm in controls)
         if by:
             return Limit(arm, axis.name, reached, point.value, "; ".join(by))
         if any(result.outcome == OK for result in point.results):

@@ -9,7 +9,7 @@ from tests.unit.probe.test_study import STUDY
 from trainer.probe import limits
 from trainer.probe.records import COLLAPSED, MEMORY, OK, Result
 from trainer.probe.report.page import page as page_of
-from trainer.probe.study import Cell, Thresholds, cells
+from trainer.probe.study import Arm, Cell, Thresholds, cells
 
 AXIS = STUDY.axes[0]
 
@@ -56,6 +56,19 @@ def test_accuracy_below_the_control_counts_beyond_two_standard_errors() -> None:
     assert limits.limit(STUDY, seeds(0.8595, 0.8605), "a", AXIS).by == "accuracy: 4.0 points below the control"
     assert not limits.limit(STUDY, seeds(0.82, 0.90), "a", AXIS).stopped_at  # 4 points, of an error of 4
     assert not limits.limit(STUDY, seeds(0.885, 0.886), "a", AXIS).stopped_at  # 1.5 points
+
+
+def test_the_control_of_the_best_accuracy_counts_at_each_value() -> None:
+    arms = (Arm("a"), Arm("dies", control=True), Arm("lives", control=True))
+    study = dataclasses.replace(STUDY, arms=arms, seeds=(0, 1))
+
+    def accuracy(cell: Cell) -> float:
+        return {"a": 0.5, "dies": 0.9 if cell.value != "80" else 0.01, "lives": 0.6}[cell.arm]
+
+    found = [(cell, Result(cell.key, OK, {"accuracy": accuracy(cell)})) for cell in cells(study)]
+    best = limits.beside(study, found, "a", AXIS)
+    assert [best[value].mean("accuracy") for value in AXIS.values] == [0.9, 0.9, 0.9, 0.6]
+    assert limits.limit(study, found, "dies", AXIS).stopped_at == "80"
 
 
 def test_nothing_measured_is_said() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.probe.limits import Limit, compared_to
+from trainer.probe.limits import Limit, controls_for, varied
 from trainer.probe.study import Axis, Study
 
 SEPARATOR = " · "
@@ -77,15 +77,11 @@ def rules(study: Study) -> str:
 
 
 def control_of(study: Study, axis: Axis) -> str:
-    """With what each arm is compared on an axis."""
-    names = {arm.name: compared_to(study, arm.name, axis) for arm in study.arms}
-    by_other: dict[str, list[str]] = {}
-    for arm, other in names.items():
-        if other:
-            by_other.setdefault(other, []).append(arm)
-    if not by_other:
+    """With what arms are compared on an axis."""
+    routed = next((arm.name for arm in study.arms if not arm.control), "")
+    names = controls_for(study, routed, axis)
+    if not names:
         return ""
-    first = max(by_other, key=lambda other: len(by_other[other]))
-    others = "; ".join(f"{SEPARATOR.join(arms)} with {other}" for other, arms in by_other.items() if other != first)
-    fixed = "" if not axis.arms or first in axis.arms else ", which stands at the centre"
-    return f"Compared with {first}{fixed}{f' ({others})' if others else ''}."
+    which = f"the best at each value of {SEPARATOR.join(names)}" if study.measure == "learning" else names[0]
+    fixed = "" if varied(axis, names[0]) else ", at the centre"
+    return f"Compared with {which}{fixed}; a control with the next."
