@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 import signal
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -121,31 +122,37 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _studies(_parsed: argparse.Namespace) -> int:
+    width = max(map(len, studies.names())) + 2
     for name in studies.names():
-        print(f"{name:12s}{studies.load(name).about}")
+        print(_filled(name, studies.load(name).about, width))
     return EXIT_DONE
 
 
 def _show(parsed: argparse.Namespace) -> int:
+    from trainer.probe.report import words
     from trainer.probe.run import bound
     from trainer.probe.study import cells
 
     study = studies.load(parsed.study)
     every = cells(study)
-    print(f"{study.name}: {study.about}")
-    print(
-        f"centre      {study.recipe} with {', '.join(f'{k}={v}' for k, v in study.fields.items()) or 'nothing changed'}"
-    )
+    changed = ", ".join(f"{key}={value}" for key, value in study.fields.items()) or "nothing changed"
+    print(_filled("study", f"{study.name}: {study.about}"))
+    print(_filled("centre", f"recipe {study.recipe} with {changed}"))
     for axis in study.axes:
-        print(f"axis        {axis.name} ({', '.join(axis.fields)}): {' '.join(axis.values)}")
+        of = f", of {words.SEPARATOR.join(axis.arms)}" if axis.arms else ""
+        print(_filled("axis", f"{axis.name} ({', '.join(axis.fields)}): {'; '.join(axis.values)}{of}"))
     for arm in study.arms:
-        print(f"arm         {arm.name}{', the control' if arm.control else ''}")
-    limits = ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(study.thresholds).items())
-    print(f"a limit is  {limits}; {study.budget.memory_mib:,} MiB; {study.budget.seconds:g} s a cell")
-    print(f"cells       {len(every)}, at most {bound(study, len(every))}")
+        print(_filled("arm", f"{arm.name}{', a control' if arm.control else ''}"))
+    print(_filled("limits", words.rules(study)))
+    print(_filled("cells", f"{len(every)}, at most {bound(study, len(every))} on one machine"))
     if parsed.cells:
         print(*(each.key for each in every), sep="\n")
     return EXIT_DONE
+
+
+def _filled(key: str, text: str, width: int = 8) -> str:
+    """Within 80 columns, the text beside its key."""
+    return textwrap.fill(text, 80, initial_indent=f"{key:{width}}", subsequent_indent=" " * width)
 
 
 def _collect(parsed: argparse.Namespace) -> int:

@@ -14,11 +14,11 @@ EPILOG = """examples:
   capsnet probe network                                 # as ranks of this machine meet
   capsnet probe network --rate 800mbit --rate 200mbit   # over links of such speeds
 
-With several rates all are measured in turn; the first is fitted, and the others are
-predicted from the fit. A rate is imposed on the loopback interface of a network of its own
-(unshare, ip and tc: Linux, packages util-linux and iproute2), which both directions
-and all ranks share, so that a ring has a part of it. Messages that would take a
-slow link too long are left out. It takes about a minute.
+With several rates all are measured in turn; the first is fitted, and the others
+are predicted from the fit. A rate is imposed on the loopback interface of a
+network of its own (unshare, ip and tc: Linux, packages util-linux and iproute2),
+which both directions and all ranks share, so that a ring has a part of it.
+Messages that would take a slow link too long are left out. About a minute.
 """
 
 
