@@ -54,7 +54,7 @@ def test_the_fit_of_one_rate_predicts_others(tmp_path: Path) -> None:
         # and on a busy machine not as slow as half of that
         assert largest.seconds < 2 * 2 * largest.bytes / link.bytes_per_second(run.rate)
     for other in runs[1:]:
-        assert abs(network.errors(runs[0], other)[-1]) < 0.4  # a machine at several times its load: 0.32
+        assert abs(network.errors(runs[0], other)[-1]) < 0.3  # of a machine with six processes a core: 0.15
     after = subprocess.run(["ip", "link", "show", "lo"], capture_output=True, text=True).stdout
     assert after == before  # the machine's own loopback is as it was
 

@@ -41,6 +41,7 @@ def main(rates: Sequence[str]) -> int:
     while len(taken_TLM) < MOST:
         taken_TLM.append([])
         for rate in rates or [""]:
+            distributed.barrier(world, "between")  # rank 0 may have all, and another still be receiving
             if rate and world.is_first:
                 link.slow_down(rate)
             taken_TLM[-1].append(_round(world, messages))

@@ -16,8 +16,8 @@ from trainer.errors import ConfigError
 TCP_ONLY = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo"}
 """Open MPI would meet in shared memory, which no link slows down."""
 UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
-BURST, QUEUE = "128kb", "16mb"
-"""More than a packet of the loopback interface; room enough that none is dropped."""
+PACKET, BURST, QUEUE = 1500, "32kb", "16mb"
+"""Bytes: packets as of Ethernet, so that few pass at once before the link is slow; room enough that none is dropped."""
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -43,7 +43,7 @@ def check() -> None:
 def private(program: list[str]) -> list[str]:
     """The program in a network of its own."""
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    inside = f"PATH={shlex.quote(PATH)} ip link set lo up && exec {shlex.join(program)}"
+    inside = f"PATH={shlex.quote(PATH)} ip link set lo mtu {PACKET} up && exec {shlex.join(program)}"
     return ["unshare", "--net", *root, "sh", "-c", inside]
 
 
