@@ -11,14 +11,14 @@ from trainer.errors import EXIT_DONE, ConfigError, note
 from trainer.storage import atomic_write
 
 EPILOG = """examples:
-  capsnet probe network                                 # as ranks of this machine meet
-  capsnet probe network --rate 800mbit --rate 200mbit   # over links of such speeds
+  capsnet probe network                    # as ranks of this machine meet
+  capsnet probe network --rate 800mbit --rate 200mbit   # over imposed links
 
-With several rates all are measured in turn; the first is fitted, and the others are
-predicted from the fit. A rate is imposed on the loopback interface of a network of its own
-(unshare, ip and tc: Linux, packages util-linux and iproute2), which both directions
-and all ranks share, so that a ring has a part of it. Messages that would take a
-slow link too long are left out. It takes about a minute.
+With several rates all are measured in turn; the first is fitted, and the others
+are predicted from the fit. A rate is imposed on the loopback interface of a
+network of its own (unshare, ip and tc; packages util-linux and iproute2),
+which both directions and all ranks share, so that a ring has a part of it.
+Messages that would take a slow link too long are left out.
 """
 
 
@@ -26,7 +26,7 @@ def add_network(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "network",
         help="latency and bandwidth of allreduce over Horovod",
-        description="Time allreduce against the size of its message, over Horovod itself, and fit a line.",
+        description="Time allreduce by the size of its message, over Horovod itself; fit a line.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
