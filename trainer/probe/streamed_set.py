@@ -14,7 +14,8 @@ from trainer.probe.photographs import photographs
 CLASSES, TESTED = 10, 20
 WIDTH, HEIGHT, DIFFERENT = 320, 240, 64
 DEFAULTS = {"images": "2048", "shards": "64", "mbit": "400", "latency_ms": "20", "rounds": "3", "uri": ""}
-"""Settings. ``uri``: a prepared set in a real bucket, in place of the first four; of it at most ``images`` are read."""
+"""Settings. ``uri``: a prepared set in a real bucket, in place of shards that are made and of the simulated link; of it
+no more than ``images`` are read at a time."""
 
 
 def checked(given: Mapping[str, str]) -> dict[str, str]:

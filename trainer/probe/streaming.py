@@ -1,9 +1,9 @@
 """A cell of a study of data: the input of training without a model. ``python -m trainer.probe.streaming SPEC ANSWER``.
 
 Shards are made of synthetic JPEG by ``capsnet data prepare`` and served over a simulated link, or lie in a bucket that
-is named. Two epochs are taken from there, the first into an empty cache, and two from local disk, turn by turn. An
-epoch's time is from the opening of the pipeline on, and from the end of the epoch before: nothing that was fetched
-or decoded ahead goes uncounted. The batches are thrown away: a step that computes leaves the input more time, not less.
+is named. Two epochs are taken from there, the first into an empty cache, and two from local disk, turn by turn. The
+first epoch's time is from the opening of the pipeline on, the second's from the end of the first: no work done ahead
+goes uncounted. The batches are thrown away; a model that computes on the same cores would take its share of them.
 """
 
 from __future__ import annotations
