@@ -110,7 +110,6 @@ def test_a_slow_link_is_the_limit_and_a_cache_spares_the_second_epoch(tmp_path: 
 @pytest.mark.parametrize(
     ("fields", "settings", "words"),
     [
-        ({}, {"mbit": "0"}, "probe.mbit 0: give a number of at least 0.001"),
         ({}, {"latency": "5"}, "probe.latency: no such setting; there are images, "),
         ({}, {"images": "16"}, "probe.images 16: "),
         ({"data.lanes": "16"}, {}, "fewer than data.lanes 16"),

@@ -1,9 +1,9 @@
 """A cell of a study of data: the input of training without a model. ``python -m trainer.probe.streaming SPEC ANSWER``.
 
 Shards are made of synthetic JPEG by ``capsnet data prepare`` and served over a simulated link, or lie in a bucket that
-is named. Two epochs are taken from there, the first into an empty cache, and two from local disk, turn by turn. An
-epoch's time is from the opening of the pipeline on, and from the end of the epoch before: nothing that was fetched
-or decoded ahead goes uncounted. The batches are thrown away: a step that computes leaves the input more time, not less.
+is named. Two epochs are taken from there, the first into an empty cache, and two from local disk, turn by turn. The
+first epoch's time is from the opening of the pipeline on, the second's from the end of the first: no work done ahead
+goes uncounted. The batches are thrown away; a model that computes on the same cores would take its share of them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,20 +26,16 @@ from trainer.data.batches import STAGES
 from trainer.data.index import check_fits, load_index
 from trainer.data.order import train_order
 from trainer.data.pipeline import train_batches
-from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, DataError
+from trainer.errors import CapsnetError, ConfigError
 from trainer.probe import object_server
-from trainer.probe.photographs import photographs
 from trainer.probe.records import ERROR, OK
 from trainer.probe.slow_link import BITS
+from trainer.probe.streamed_set import checked, prepared
 from trainer.probe.watch import leave
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
-CLASSES, TESTED = 10, 20
-WIDTH, HEIGHT, DIFFERENT = 320, 240, 64
 SAMPLED_EVERY = 8
 """Steps between two looks at the size of the cache."""
-DEFAULTS = {"images": "2048", "shards": "64", "mbit": "400", "latency_ms": "20", "rounds": "3", "uri": ""}
-"""Settings. ``uri``: a prepared set in a real bucket, in place of the first four; of it at most ``images`` are read."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Epochs:
 def main(spec: Path, answer: Path) -> int:
     given = json.loads(spec.read_text())
     try:
-        settings = _checked({**DEFAULTS, **given["settings"]})
+        settings = checked(given["settings"])
         config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
         numbers, series = measured(config, settings, answer.parent)
     except CapsnetError as error:
@@ -79,7 +73,7 @@ def measured(
     with ExitStack() as stack:
         sent, disk, uri = _nothing, "", settings["uri"]
         if not uri:
-            disk, uri = str(_prepared(folder, limit, int(settings["shards"]))), f"gs://{object_server.BUCKET}"
+            disk, uri = str(prepared(folder, limit, int(settings["shards"]))), f"gs://{object_server.BUCKET}"
             server = stack.enter_context(object_server.serving(folder / "shards", mbit, float(settings["latency_ms"])))
             sent, os.environ[EMULATOR] = server.sent, server.endpoint
             epochs(_at(config, disk), limit, _nothing)  # a warm-up, of which nothing is kept
@@ -151,38 +145,6 @@ def of_link(rounds: list[tuple[Epochs, Epochs | None]], mbit: float, split_bytes
     if math.isfinite(mbit):
         used["link_share"] = statistics.median(BITS * each.sent[0] / mbit / each.seconds[0] for each in mine)
     return used
-
-
-def _checked(settings: dict[str, str]) -> dict[str, str]:
-    unknown = settings.keys() - DEFAULTS.keys()
-    if unknown:
-        raise ConfigError(f"probe.{min(unknown)}: no such setting; there are {', '.join(DEFAULTS)}")
-    for name in ("images", "shards", "rounds"):
-        if not settings[name].isdigit() or int(settings[name]) < 1:
-            raise ConfigError(f"probe.{name} {settings[name]}: give 1 or more")
-    for name, least in (("mbit", 1e-3), ("latency_ms", 0.0)):
-        try:
-            fits = float(settings[name]) >= least
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ConfigError(f"probe.{name} {settings[name]}: give a number of at least {least:g}")
-    return settings
-
-
-def _prepared(folder: Path, images: int, shards: int) -> Path:
-    """The folder of the shards. Raises DataError with what ``capsnet data prepare`` says."""
-    source, made, encoded = folder / "photographs.zip", folder / "shards", photographs(DIFFERENT, WIDTH, HEIGHT)
-    with zipfile.ZipFile(source, "w") as archive:
-        for split, count in (("train", images), ("test", TESTED)):
-            for number in range(count):
-                name = f"{split}/class{number % CLASSES}/{number:06d}.jpg"
-                archive.writestr(name, encoded[number % DIFFERENT])
-    command = [sys.executable, "-m", "trainer", "data", "prepare", str(source), str(made)]
-    done = subprocess.run([*command, "--shards", f"train={shards},test=1"], capture_output=True, text=True)
-    if done.returncode != EXIT_DONE:
-        raise DataError(" / ".join(done.stderr.strip().splitlines()[-2:]))
-    return made
 
 
 def _at(config: RunConfig, uri: str, cache: Path | None = None) -> RunConfig:
