@@ -18,7 +18,7 @@ ORDER = [
     {"output"},
     {"cluster"},
     {"data", "model"},
-    {"losses", "optimizer", "eventfiles"},
+    {"losses", "optimizer", "eventfiles", "held"},
     {"weights"},
     {"step", "evaluation", "summaries", "profiling"},
     {"plan", "journal", "meter", "described"},
