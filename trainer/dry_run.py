@@ -1,8 +1,8 @@
 """``capsnet train --dry-run``: what would run. Builds the network, writes nothing and trains nothing.
 
 What a step will hold is told from its graph (``held``). On two threads of a CPU the measured peaks of quick,
-sabour2017, efficient_capsnet, cifar10 at batch 32 and imagenet at batch 16 were 1.04 to 1.30 times that, those of EM
-routing, stored votes and a batch in parts as well (``python -m tools.bench_memory``); on a GPU it was not compared.
+sabour2017, efficient_capsnet, cifar10 at batch 32 and imagenet at batch 16 were 1.04 to 1.30 times that, one run each,
+and so were those of EM routing and stored votes (``python -m tools.bench_memory``); on a GPU it was not compared.
 
 Axes: B batch, H W image, C channels.
 """
