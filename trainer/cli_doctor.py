@@ -23,13 +23,15 @@ def add_doctor(commands: Any) -> None:
         _doctor,
         "check this installation, and say what to do where something is missing",
         "example:\n"
-        "  capsnet doctor --uri gs://BUCKET/cifar10\n\n"
+        "  capsnet doctor --uri gs://BUCKET/cifar10 --write gs://BUCKET/runs\n\n"
         "Python, cores, memory, disk, TensorFlow and GPUs, Horovod and how it was built,\n"
         "two real ranks, credentials. What could crash is tried in processes of its own,\n"
-        "so that there is always an answer. Nothing is changed.\n\n"
+        "so that there is always an answer. Nothing is changed; --write makes a small\n"
+        "object and removes it.\n\n"
         "exit codes:\n   0  nothing is in the way\n   1  a problem, with its mend",
     )
     parser.add_argument("--uri", metavar="URI", help="a place in a bucket that should be readable")
+    parser.add_argument("--write", metavar="URI", help="a folder or place in a bucket that should be writable")
     parser.add_argument("--no-ranks", action="store_true", help="do not start two ranks")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -41,7 +43,12 @@ def _doctor(parsed: argparse.Namespace) -> int:
     if parsed.uri is not None and not is_cloud(parsed.uri):
         raise ConfigError(f"--uri {parsed.uri}: give gs://BUCKET/...")
     found: list[Finding] = []
-    checks = (machine.check(), libraries.check(ranks=not parsed.no_ranks), cloud.check(parsed.uri), cloud.tools())
+    checks = (
+        machine.check(),
+        libraries.check(ranks=not parsed.no_ranks),
+        cloud.check(parsed.uri, parsed.write),
+        cloud.tools(),
+    )
     for finding in itertools.chain(*checks):
         found.append(finding)
         if not parsed.json:

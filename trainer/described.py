@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import RunConfig
 from trainer.data import index as data_index
-from trainer.data.index import Index
+from trainer.data.index import Index, Split
 from trainer.model.capsules import CapsuleLayer
 from trainer.model.network import CapsNet
 
@@ -14,10 +14,22 @@ def data_line(config: RunConfig, index: Index) -> str:
     batch, split = config.train.global_batch_size, data_index.split_of(index, config.data.train_split)
     steps = data_index.steps_per_epoch(split, config.data.lanes, batch)
     return (
-        f"data {index.name}: {split.records:,} records, {steps} steps of {batch} an epoch "
+        f"data {index.name}: {split.records:,} records in {_shards(split)}, {steps} steps of {batch} an epoch "
         f"({split.records - steps * batch} other records left out each epoch), "
         f"{data_index.total_steps(config, index)} steps"
     )
+
+
+def test_line(config: RunConfig, index: Index) -> str:
+    """What is tested on, and when."""
+    split, every = data_index.split_of(index, config.data.test_split), config.evaluate.every_epochs
+    often = "at the end" if not every else "after every epoch" if every == 1 else f"every {every:g} epochs"
+    return f"tests {often}, on split {config.data.test_split}: {split.records:,} records in {_shards(split)}"
+
+
+def _shards(split: Split) -> str:
+    count = len(split.shards)
+    return f"{count} shard{'s' if count != 1 else ''}"
 
 
 def rank_batch(config: RunConfig, ranks: int) -> int:

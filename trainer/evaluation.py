@@ -1,11 +1,16 @@
-"""Evaluation: every test record counted exactly once, at any number of ranks."""
+"""Evaluation: every test record counted exactly once, at any number of ranks.
+
+Axes: B batch, J classes, V sums.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from trainer import distributed, losses
 from trainer.config import RunConfig
@@ -13,9 +18,11 @@ from trainer.data import index as data_index
 from trainer.data.index import Index
 from trainer.distributed import World
 from trainer.errors import DataError
-from trainer.model.network import CapsNet, Outputs
+from trainer.model.network import CapsNet, Outputs, longest
 
 EvaluateBatch = Callable[[dict[str, tf.Tensor]], tf.Tensor]
+MOST_CONFUSED = 100
+"""With more classes a training does not count which class is taken for which."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Score:
     records: int
     values: dict[str, float]
     stopped: bool
+    confusion_JJ: NDArray[np.int64] | None = None
+    """Records; rows: the right class, columns: the one that was found. None where it is not counted."""
 
     @property
     def accuracy(self) -> float:
@@ -32,11 +41,16 @@ class Score:
 
 
 def make_evaluate_batch(config: RunConfig, network: CapsNet) -> EvaluateBatch:
-    """A function of a batch that gives weighted sums, see ``columns``. No collective inside."""
+    """A function of a batch that gives weighted sums, those of ``columns`` and then of ``confusion``.
+
+    No collective inside.
+    """
 
     @tf.function(autograph=False)
     def evaluate_batch(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
-        return columns(config, forward(config, network, image, label, *sources), image, label, weight, *sources)
+        outputs = forward(config, network, image, label, *sources)
+        sums_V = columns(config, outputs, image, label, weight, *sources)
+        return tf.concat([sums_V, confusion(outputs, label, weight)], 0) if has_confusion(config) else sums_V
 
     def of_batch(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         sources = [batch["sources"]] if "sources" in batch else []
@@ -61,6 +75,18 @@ def columns(
         found["top5"] = losses.in_top(outputs, label)
     values = [tf.ones_like(weight), *(found[name] for name in value_names(config))]
     return tf.stack([tf.reduce_sum(tf.cast(v, tf.float64) * tf.cast(weight, tf.float64)) for v in values])
+
+
+def confusion(outputs: Outputs, label_B: tf.Tensor, weight_B: tf.Tensor) -> tf.Tensor:
+    """Weighted sums [J x J], float64: for each right class the classes that were found."""
+    classes = outputs.class_scores_BJ.shape[-1]
+    cell_B = tf.cast(label_B, tf.int64) * classes + longest(outputs.class_scores_BJ, 1)
+    return tf.math.unsorted_segment_sum(tf.cast(weight_B, tf.float64), cell_B, classes**2)
+
+
+def has_confusion(config: RunConfig) -> bool:
+    """Whether a score has it: one class in an image, of not too many."""
+    return config.objects == 1 and config.model.classes <= MOST_CONFUSED
 
 
 def has_top5(config: RunConfig) -> bool:
@@ -94,7 +120,8 @@ def evaluate(
     A stop request breaks the loop on the rank that has it; the others learn of it in the sum.
     """
     names = value_names(config)
-    sums = tf.zeros([1 + len(names)], tf.float64)
+    classes = config.model.classes if has_confusion(config) else 0
+    sums = tf.zeros([1 + len(names) + classes**2], tf.float64)
     stopped = False
     for number, batch in enumerate(batches):
         before_batch(number)
@@ -103,9 +130,11 @@ def evaluate(
             break
         sums += evaluate_batch(batch)
     records, *totals, stops = distributed.sum_values(world, [*sums.numpy().tolist(), float(stopped)], "evaluation")
-    values = {name: total / max(records, 1.0) for name, total in zip(names, totals, strict=True)}
+    means, cells = totals[: len(names)], totals[len(names) :]
+    values = {name: total / max(records, 1.0) for name, total in zip(names, means, strict=True)}
     values["loss"] = sum(values[name] for name in term_names(config))
-    return Score(round(records), values, stops > 0)
+    confusion_JJ = np.rint(cells).astype(np.int64).reshape(classes, classes) if classes else None
+    return Score(round(records), values, stops > 0, confusion_JJ)
 
 
 def check_complete(config: RunConfig, index: Index, score: Score) -> None:

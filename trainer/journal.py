@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trainer import metrics, summaries
 from trainer.config import RunConfig
 from trainer.data.index import Index
+from trainer.evaluation import Score
 from trainer.model.network import CapsNet
 from trainer.progress import Progress
 from trainer.rundir import RunDirectory
@@ -32,7 +33,7 @@ class Journal:
     ) -> None:
         """Means since the record before; ``seconds`` of the run so far; norms of this step by layer."""
 
-    def test(self, step: int, epoch: float, values: Mapping[str, float], summary: str) -> None:
+    def test(self, step: int, epoch: float, score: Score, summary: str) -> None:
         """A score over the test split, and its line."""
 
     def observe(self, step: int, batch: Mapping[str, tf.Tensor]) -> None:
@@ -76,9 +77,9 @@ class FirstRankJournal(Journal):
         self._metrics.write("train", step, {**values, "seconds": seconds})
         self._board.train(step, values, gradient_norms)
 
-    def test(self, step: int, epoch: float, values: Mapping[str, float], summary: str) -> None:
-        self._metrics.write("test", step, {"epoch": epoch, **values})
-        self._board.test(step, values)
+    def test(self, step: int, epoch: float, score: Score, summary: str) -> None:
+        self._metrics.write("test", step, {"epoch": epoch, **score.values})
+        self._board.test(step, score.values, score.confusion_JJ)
         self.end_line()
         log.info("%s", summary)
 

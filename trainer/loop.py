@@ -373,7 +373,7 @@ class Loop:
             f"epoch {epoch:.4g}: test accuracy {100 * score.accuracy:.2f} % of {score.records}, "
             f"loss {score.values['loss']:.4f} ({time.monotonic() - began:.1f} s)"
         )
-        self.journal.test(self.step, epoch, score.values, summary)
+        self.journal.test(self.step, epoch, score, summary)
         return 0
 
     def _save_if_due(self) -> None:

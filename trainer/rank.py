@@ -97,6 +97,7 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
         device,
     )
     log.info("%s", described.data_line(config, session.index))
+    log.info("%s", described.test_line(config, session.index))
     for line in described.routing_lines(config, session.network, world.size):
         log.info("%s", line)
     outcome = session.run()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
+from trainer.doctor import cloud
 
 
 def doctor(*words: str, path: Path | None = None) -> tuple[int, dict[str, dict[str, str]]]:
@@ -52,3 +54,33 @@ def test_it_fits_a_terminal() -> None:
     assert done.returncode == 0, done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stdout.endswith("nothing is in the way\n")
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(bucket: Bucket, tmp_path: Path) -> None:
+    for place in (f"{bucket.uri}/runs", str(tmp_path)):
+        found = cloud.writing(place)
+        assert (found.level, found.said) == ("ok", f"{place}: a small object was written, read and deleted")
+    assert not bucket.names()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_done_is_said_with_the_permission(bucket: Bucket) -> None:
+    for method, permission in (("POST", "create"), ("DELETE", "delete")):
+        bucket.proxy.faults[:] = [Fault("status", 403, where=f"{method} ", times=100)]
+        found = cloud.writing(bucket.uri)
+        assert found.level == "problem"
+        assert f"lacks permission storage.objects.{permission} on bucket {bucket.name}" in found.said
+        assert found.said.count("cannot") == 1
+    bucket.proxy.faults.clear()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    found = cloud.writing(str(tmp_path / "none"))
+    assert (found.level, "No such file or directory" in found.said) == ("problem", True)
+
+
+def test_of_a_large_prefix_a_page_is_listed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud, "PAGE", 3)
+    for number in range(5):
+        bucket.put(f"set/{number}", b"abc")
+    assert cloud.bucket(f"{bucket.uri}/set").said.endswith("/set: 3 objects or more, the first can be read")

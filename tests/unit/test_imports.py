@@ -18,7 +18,7 @@ ORDER = [
     {"output"},
     {"cluster"},
     {"data", "model"},
-    {"losses", "optimizer", "eventfiles"},
+    {"losses", "optimizer", "eventfiles", "held"},
     {"weights"},
     {"step", "evaluation", "summaries", "profiling"},
     {"plan", "journal", "meter", "described"},
@@ -77,7 +77,7 @@ ONLY_IMPORTER = {
     "google.auth": {"storage"},
     "requests": {"storage"},
     "kubernetes": {"cluster"},
-    "matplotlib": {"compare", "scoring", "probe"},
+    "matplotlib": {"compare", "scoring", "probe", "summaries"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -19,7 +19,7 @@ gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
 product = float(tf.linalg.trace(tf.matmul(tf.eye(4), 2 * tf.eye(4))))
 print(json.dumps({"version": tf.__version__, "gpus": gpus, "cuda": tf.test.is_built_with_cuda(), "product": product}))
 """
-HOROVOD = "import horovod.tensorflow as h; print(h.mpi_built(), bool(h.nccl_built()))"
+HOROVOD = "import horovod.tensorflow as h; print(h.mpi_built(), h.gloo_built(), bool(h.nccl_built()))"
 
 
 def check(*, ranks: bool) -> Findings:
@@ -82,13 +82,14 @@ def check_horovod(cards: int) -> Finding:
         said, _, mend = str(error).partition(": ")
         return Finding("horovod", PROBLEM, said, mend)
     answer = asked(["-c", HOROVOD], IMPORT_SECONDS)
-    told = re.fullmatch(r"(True|False) (True|False)", answer.said)
+    told = re.fullmatch(r"(True|False) (True|False) (True|False)", answer.said)
     if answer.code or told is None:
         return Finding("horovod", PROBLEM, answer.said, mpi.MEND)
-    with_mpi, with_nccl = told.groups()
+    built_with = dict(zip(("MPI", "Gloo", "NCCL"), told.groups(), strict=True))
     built = json.loads(mpi.HOROVOD_STAMP.read_text()) if mpi.HOROVOD_STAMP.exists() else {"tensorflow": "?"}
-    said = f"for TensorFlow {built['tensorflow']}, MPI {with_mpi}, NCCL {with_nccl}; {mpi.find_mpirun()}"
-    if cards and with_nccl == "False":
+    parts = ", ".join(f"{'with' if there == 'True' else 'without'} {name}" for name, there in built_with.items())
+    said = f"for TensorFlow {built['tensorflow']}, {parts}; {mpi.find_mpirun()}"
+    if cards and built_with["NCCL"] == "False":
         return Finding("horovod", WARNING, said, "several GPUs reduce over NCCL: make horovod ACCELERATOR=gpu")
     return Finding("horovod", OK, said)
 

@@ -12,7 +12,7 @@ from typing import Any
 from trainer import eventfiles
 from trainer.scoring import plots, table
 from trainer.scoring.report import Report
-from trainer.summaries import values
+from trainer.summaries import figures, values
 from trainer.summaries.tags import Tag
 
 FOLDER = "evaluation"
@@ -58,5 +58,5 @@ def _values(found: Report) -> list[Any]:
     text = "\n".join(f"    {line}" for line in [table.title(found), *table.lines(found)])  # Markdown keeps it as it is
     written.append(values.text(Tag("evaluation/report", "The score in full."), text))
     if found.confusion:
-        written += [values.image(tag, plots.pixels(plots.PLOTS[name](found))) for name, tag in PICTURES.items()]
+        written += [values.image(tag, figures.pixels(plots.PLOTS[name](found))) for name, tag in PICTURES.items()]
     return written

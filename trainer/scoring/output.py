@@ -13,6 +13,7 @@ from trainer import storage
 from trainer.errors import ConfigError
 from trainer.scoring import board, plots, table
 from trainer.scoring.report import Report, as_json
+from trainer.summaries import figures
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Output:
         if self.plot_folder is not None and report.confusion:
             for what, drawn in plots.PLOTS.items():
                 path = self.plot_folder / f"{name}-{what}.png"
-                _write(path, plots.png(drawn(report)), "--plots")
+                _write(path, figures.png(drawn(report)), "--plots")
                 say(f"{what + ':':{table.KEY}}{path}")
         try:
             written = board.write(self.run, name, report)

@@ -36,6 +36,7 @@ __all__ = [
     "crc32c",
     "create",
     "delete",
+    "first_objects",
     "identity",
     "is_cloud",
     "join",
@@ -78,6 +79,11 @@ def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry
     if is_cloud(folder):
         return cloud.listing(str(folder), policy)
     return {name: Entry(size, None, 0) for name, size in local.file_sizes(Path(folder)).items()}
+
+
+def first_objects(folder: str, most: int, policy: StorageConfig = POLICY) -> dict[str, Entry]:
+    """As ``listing`` of a place in a bucket, but not more than so many: one request where that is a page."""
+    return cloud.listing(folder, policy, most)
 
 
 def read_bytes(location: Location, policy: StorageConfig = POLICY) -> bytes:

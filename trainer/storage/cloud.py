@@ -35,15 +35,20 @@ class Entry(NamedTuple):
     generation: int
 
 
-def listing(folder: str, policy: StorageConfig) -> dict[str, Entry]:
-    """All objects below a prefix, by the rest of their names."""
+def listing(folder: str, policy: StorageConfig, most: int | None = None) -> dict[str, Entry]:
+    """All objects below a prefix, or the first so many, by the rest of their names."""
     bucket, name = split(folder)
     prefix = f"{name.rstrip('/')}/" if name.strip("/") else ""
 
     def attempt() -> dict[str, Entry]:
         client = connected().client
         found = client.list_blobs(
-            bucket, prefix=prefix, timeout=_timeout(policy), retry=None, fields=f"items({FIELDS}),nextPageToken"
+            bucket,
+            prefix=prefix,
+            max_results=most,
+            timeout=_timeout(policy),
+            retry=None,
+            fields=f"items({FIELDS}),nextPageToken",
         )
         return {blob.name.removeprefix(prefix): _entry(blob) for blob in found if not blob.name.endswith("/")}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from trainer import eventfiles
 from trainer.config import RunConfig
@@ -56,7 +57,7 @@ class Board:
 
     def __init__(self, folder: Path, config: RunConfig, network: CapsNet, index: Index) -> None:
         """Writes nothing yet; reads what earlier parts of the run said, so as to say it once. Raises OSError."""
-        self._config, self._network = config, network
+        self._config, self._network, self._classes = config, network, index.classes
         self._file = eventfiles.EventFile(folder)
         self._look = make_look(config, network)
         once = [
@@ -79,9 +80,16 @@ class Board:
         ]
         self._write(step, [*_scalars(means, tags.TRAIN, tags.TRAIN_TERM), *norms])
 
-    def test(self, step: int, means: Mapping[str, float]) -> None:
-        """Means over the test records, by the names of ``tags.TEST``; any other name is a term of the loss."""
-        self._write(step, _scalars(means, tags.TEST, tags.TEST_TERM))
+    def test(self, step: int, means: Mapping[str, float], confusion_JJ: NDArray[np.int64] | None = None) -> None:
+        """Means over the test records, by the names of ``tags.TEST``; any other name is a term of the loss.
+
+        Args:
+            confusion_JJ: records; rows: the right class, columns: the one that was found.
+        """
+        found = _scalars(means, tags.TEST, tags.TEST_TERM)
+        if confusion_JJ is not None:
+            found.append(self._confusion(step, confusion_JJ))
+        self._write(step, found)
 
     def observe(self, step: int, batch: Mapping[str, tf.Tensor]) -> Signs:
         """Looks at routing, capsule lengths, weights and reconstructions of the first ``log.observe_records`` records.
@@ -111,6 +119,14 @@ class Board:
 
     def close(self) -> None:
         self._file.close()
+
+    def _confusion(self, step: int, confusion_JJ: NDArray[np.int64]) -> Any:
+        from trainer.summaries import figures
+
+        right, records = int(np.trace(confusion_JJ)), max(int(confusion_JJ.sum()), 1)
+        title = f"{records:,} test records, step {step}\naccuracy {100 * right / records:.2f} %"
+        drawn = figures.confusion(confusion_JJ, self._classes, title)
+        return values.image(tags.CONFUSION, figures.pixels(drawn))
 
     def _pictures(self, images_NHWC: np.ndarray, look: Look) -> list[Any]:
         found = []

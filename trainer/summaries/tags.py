@@ -144,3 +144,7 @@ COUPLING_MAPS = Tag(
     "Where the longest class capsule of an image comes from: beside the image, for each routing iteration, the "
     "couplings to it times the children's activations, summed over types; bright is much, each map by itself.",
 )
+CONFUSION = Tag(
+    "pictures/confusion",
+    "Of all test records. Rows: the right class; columns: what was found; shares of a row.",
+)

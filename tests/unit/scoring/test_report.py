@@ -24,6 +24,7 @@ from trainer.scoring import plots, run, table
 from trainer.scoring.counts import BINS, Counts, confidence, make_count_batch
 from trainer.scoring.output import Output, beside
 from trainer.scoring.report import Report, Subject, as_json, confidence_is, report
+from trainer.summaries import figures
 
 N, J = 200, 7
 NAMES = tuple(f"class {number}" for number in range(J))
@@ -214,7 +215,7 @@ def test_pictures_are_drawn(classes: int) -> None:
     config, scores, labels, weights = case(classes=classes)
     found = scored(config, scores, labels, weights)
     for figure in (plots.calibration(found), plots.confusion(found)):
-        picture = plots.pixels(figure)
+        picture = figures.pixels(figure)
         assert picture.shape[-1] == 3
         assert picture.std() > 10  # something is on it
 

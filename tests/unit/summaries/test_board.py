@@ -34,7 +34,7 @@ from tests.unit.summaries.boards import (
     values_in,
 )
 from trainer import summaries
-from trainer.summaries import pictures
+from trainer.summaries import pictures, tags
 from trainer.summaries.look import make_look
 
 
@@ -54,12 +54,29 @@ def test_scalars_stand_under_their_tags(tmp_path: Path) -> None:
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_test_has_its_confusion_as_a_picture(tmp_path: Path) -> None:
+    config = configured()
+    board = board_for(tmp_path, config, built(config))
+    for step, right in ((10, 3), (20, 30)):
+        board.test(step, TEST, right * np.eye(10, dtype=np.int64) + 1)
+    board.close()
+    drawn = [
+        tf.io.decode_png(tf.make_ndarray(value.tensor)[2]).numpy()
+        for _, value in values_in(tmp_path)
+        if value.tag == tags.CONFUSION.name
+    ]
+    assert len(drawn) == 2
+    blue = [float((picture_HWC[..., 2].astype(int) - picture_HWC[..., 0] > 60).mean()) for picture_HWC in drawn]
+    assert blue[1] > 0.02  # the diagonal
+    assert (drawn[0] != drawn[1]).mean() > 0.01
+
+
 def test_every_tag_is_explained(tmp_path: Path) -> None:
     config = configured(model__routing__leaky=True)
     board = board_for(tmp_path, config, built(config))
     for step in (10, 20):
         board.train(step, TRAIN)
-        board.test(step, TEST)
+        board.test(step, TEST, np.eye(10, dtype=np.int64))
         board.observe(step, batch_of(config))
     board.close()
     described = Counter(value.tag for _, value in values_in(tmp_path) if value.metadata.summary_description)
