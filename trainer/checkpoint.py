@@ -124,6 +124,26 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, cut short or changed, or it was written by another format.
     """
+    content = _verified(path)
+    try:
+        return Checkpoint(
+            path, State(**json.loads(content[STATE])), content[CONFIG].decode(), parse_tensors(content[TENSORS])
+        )
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _foreign(path, error) from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all its files are there as they were written."""
+    try:
+        _verified(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _verified(path: Path) -> dict[str, bytes]:
+    """The files that the manifest names. Raises CheckpointError."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
@@ -134,13 +154,15 @@ def read(path: Path) -> Checkpoint:
                 raise CheckpointError(f"{path / name}: {len(content[name])} bytes, {entry['bytes']} were written")
             if crc32c(content[name]) != entry["crc32c"]:
                 raise CheckpointError(f"{path / name}: wrong checksum, the file has changed since it was written")
-        return Checkpoint(
-            path, State(**json.loads(content[STATE])), content[CONFIG].decode(), parse_tensors(content[TENSORS])
-        )
+        return content
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this format ({error})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign(path, error) from None
+
+
+def _foreign(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a checkpoint of this format ({error})")
 
 
 def read_newest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:

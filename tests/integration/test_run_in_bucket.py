@@ -23,6 +23,7 @@ from trainer import checkpoint
 from trainer.output import copies, newest, streams
 from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
+from trainer.storage import delete
 
 FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
@@ -149,6 +150,31 @@ def test_a_large_file_of_a_checkpoint_goes_in_pieces_and_comes_back_whole(
     assert {file.name for file in light.iterdir()} == content.keys() - {checkpoint.TENSORS}
     copies.remove(bucket.uri, "checkpoints/a")
     assert not bucket.names()
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    bucket: Bucket, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    run = in_bucket(uri)
+    wait_for_checkpoint(run, uri, 14)
+    run.signal(signal.SIGTERM)
+    assert run.finish()[0] == 75
+    *_, older, last = newest.read(uri).newest.checkpoints
+    if damage == "changed":
+        bucket.put(f"runs/one/{last.place}/{checkpoint.TENSORS}", b"damaged")
+    else:
+        delete(f"{uri}/{last.place}/{checkpoint.TENSORS}")
+    with copies.local(uri, "last") as local:
+        assert checkpoint.choose(local / "checkpoints", "last", print).state.step == older.step
+    assert "damaged checkpoint" in capsys.readouterr().out
+    code, output = in_bucket(uri, new=False).finish()
+    assert code == 0, output
+    assert f"damaged checkpoint: {uri}/checkpoints/step-{last.step:08d}/{checkpoint.TENSORS}: " in output
+    assert f"resumed from {uri}/checkpoints/step-{older.step:08d}" in output
+    assert_same(uri, whole, tmp_path / "fetched")
+    assert not [name for name in bucket.names() if last.place in name]  # it makes way with the next one
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:

@@ -56,8 +56,10 @@ class Mirror:
         seen = newest.read(self.output)
         known = seen.newest.checkpoints
         self._seen = newest.replace(self.output, seen, Newest(self._generation, known))
-        for stored in known:  # what is pruned is chosen by the scores of all of them
-            copies.fetch(self.output, stored, self.run / "checkpoints", whole=stored == known[-1])
+        here = self.run / "checkpoints"
+        fetched = copies.fetch_sound(self.output, known[::-1], here)
+        for stored in known[: len(known) - len(fetched)]:  # what is pruned is chosen by the scores of all of them
+            copies.fetch(self.output, stored, here, whole=False)
         streams.fetch(self.output, self.run)
 
     def follow(self) -> None:
