@@ -133,6 +133,7 @@ def _submit(parsed: argparse.Namespace) -> int:
             note(f"{made.name}: the server would take it")
         return EXIT_DONE
     cluster = api.connect(parsed.context, parsed.namespace)
+    cluster.check_namespace()
     for run in runs.all_runs(cluster):
         if run.name == made.name:
             raise ConfigError(f"there is a run {made.name} ({run.kind}) already; give another --name, or delete it")

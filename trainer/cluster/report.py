@@ -22,6 +22,7 @@ def listed(cluster: Cluster) -> str:
     """A line for each run, the newest first, within 80 columns."""
     found = runs.all_runs(cluster)
     if not found:
+        cluster.check_namespace()
         return f"no runs in namespace {cluster.namespace} of context {cluster.context}; 'capsnet submit --help'"
     return table([(run, standing(run), _step(cluster, run)) for run in reversed(found)], time.time())
 

@@ -52,6 +52,7 @@ def one(cluster: Cluster, name: str) -> Run:
     if len(found) > 1:
         raise ConfigError(f"a Job and an MPIJob are called {bare}: say job/{bare} or mpijob/{bare}")
     if not found:
+        cluster.check_namespace()
         names = ", ".join(run.name for run in runs[-8:])
         there = f"there are {names}" if names else "there are no runs"
         raise ConfigError(f"no run {name} in namespace {cluster.namespace}; {there}")
