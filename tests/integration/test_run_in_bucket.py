@@ -20,7 +20,7 @@ from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
 from tests.integration.harness import PATIENCE, SMALL, STEPS, Run, start, train
 from trainer import checkpoint
-from trainer.output import copies, newest, streams
+from trainer.output import copies, newest, ranklog, streams
 from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
 from trainer.storage import delete
@@ -100,6 +100,23 @@ def test_two_ranks_write_one_run(bucket: Bucket, tmp_path: Path) -> None:
     assert code == 0, output
     steps = [each["step"] for each in records(uri, tmp_path) if each["kind"] == "train"]
     assert steps == [*range(3, STEPS, 3), STEPS]
+
+
+def test_each_rank_leaves_its_log_of_each_attempt(bucket: Bucket) -> None:
+    uri = f"{bucket.uri}/runs/two"
+    patient = {"watchdog.silence_seconds": "60", "watchdog.hang_seconds": "60"}
+    run = in_bucket(uri, ranks=2, fields=patient)
+    wait_for_checkpoint(run, uri, 7)
+    run.signal(signal.SIGTERM)
+    assert run.finish()[0] == 75
+    code, output = in_bucket(uri, new=False, ranks=2, fields=patient).finish()
+    assert code == 0, output
+    found = ranklog.read(uri)
+    assert {attempt: sorted(ranks) for attempt, ranks in found.items()} == {1: [0, 1], 2: [0, 1]}
+    for rank in (0, 1):
+        assert found[1][rank][0][1].startswith(f"rank {rank} of 2 on ")
+        assert found[1][rank][-1][1].startswith("stopped on request at step ")
+    assert any(text.startswith("resumed from ") for _, text in found[2][0])
 
 
 def test_an_outage_that_passes_is_waited_out(bucket: Bucket, whole: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ gs://BUCKET/runs/NAME/
     checkpoints.json     newest.py
     checkpoints/         copies.py
     streams/             streams.py
+    logs/                ranklog.py
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Mirror:
         self._saves = 0
         self._streams = streams.Streams(output, generation, run, say)
         self._following = False
+
+    @property
+    def attempt(self) -> tuple[str, int]:
+        """The output, and the generation of the attempt."""
+        return self.output, self._generation
 
     def fetch(self) -> None:
         """Claims the run for this attempt, and makes the run directory what the attempt before left.
