@@ -74,8 +74,11 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def save(folder: Path, state: State, config: str, tensors: dict[str, np.ndarray]) -> Path:
+def save(folder: Path, state: State, config: str, tensors: dict[str, np.ndarray], *, lasting: bool = True) -> Path:
     """Writes one checkpoint and returns its path; one that stands under its name is replaced.
+
+    Args:
+        lasting: it is to outlive the machine, and is on the disk on return; else only this process is to read it.
 
     Raises:
         InterruptedRun: it could not be written (disk full, folder read-only). Nothing half-written is left, the
@@ -95,12 +98,14 @@ def save(folder: Path, state: State, config: str, tensors: dict[str, np.ndarray]
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for name, content in files.items():
-            _write_synced(temporary / name, content)
-        sync_folder(temporary)
+            _write(temporary / name, content, lasting=lasting)
+        if lasting:
+            sync_folder(temporary)
         if final.exists():  # damaged, or of a run that was taken back to an earlier step
             shutil.rmtree(final)
         os.rename(temporary, final)
-        sync_folder(folder)
+        if lasting:
+            sync_folder(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         before = paths(folder)
@@ -111,11 +116,12 @@ def save(folder: Path, state: State, config: str, tensors: dict[str, np.ndarray]
     return final
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, lasting: bool) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            os.fsync(file.fileno())
 
 
 def read(path: Path) -> Checkpoint:
@@ -124,6 +130,26 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, cut short or changed, or it was written by another format.
     """
+    content = _verified(path)
+    try:
+        return Checkpoint(
+            path, State(**json.loads(content[STATE])), content[CONFIG].decode(), parse_tensors(content[TENSORS])
+        )
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _foreign(path, error) from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all its files are there as they were written."""
+    try:
+        _verified(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _verified(path: Path) -> dict[str, bytes]:
+    """The files that the manifest names. Raises CheckpointError."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
@@ -134,13 +160,15 @@ def read(path: Path) -> Checkpoint:
                 raise CheckpointError(f"{path / name}: {len(content[name])} bytes, {entry['bytes']} were written")
             if crc32c(content[name]) != entry["crc32c"]:
                 raise CheckpointError(f"{path / name}: wrong checksum, the file has changed since it was written")
-        return Checkpoint(
-            path, State(**json.loads(content[STATE])), content[CONFIG].decode(), parse_tensors(content[TENSORS])
-        )
+        return content
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this format ({error})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign(path, error) from None
+
+
+def _foreign(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a checkpoint of this format ({error})")
 
 
 def read_newest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
@@ -225,8 +253,9 @@ def take_back(folder: Path, step: int) -> None:
 class Writer:
     """Saves in a thread, so that training waits only while the tensors are copied out of the variables."""
 
-    def __init__(self, folder: Path, keep_last: int, publish: Callable[[Path], None] = lambda _path: None) -> None:
-        """``publish``: called with each new checkpoint, in the thread; a save is over when it returns."""
+    def __init__(self, folder: Path, keep_last: int, publish: Callable[[Path], None] | None = None) -> None:
+        """``publish``: called with each new checkpoint, in the thread, and stores it elsewhere: a save is over when it
+        returns, and no disk is waited for before."""
         self._folder = folder
         self._publish = publish
         self._keep_last = keep_last
@@ -244,9 +273,10 @@ class Writer:
     def _save(self, state: State, config: str, tensors: dict[str, np.ndarray]) -> None:
         began = time.monotonic()
         try:
-            path = save(self._folder, state, config, tensors)
+            path = save(self._folder, state, config, tensors, lasting=self._publish is None)
             prune(self._folder, self._keep_last)
-            self._publish(path)
+            if self._publish is not None:
+                self._publish(path)
             self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
         except Exception as error:  # told to the training thread by check()
             self._error = error

@@ -76,14 +76,22 @@ def _add_logs(commands: Any) -> None:
         "print what the pods of a run printed, in the order of time",
         "examples:\n"
         "  capsnet logs smoke-1125-171849\n"
-        "  capsnet logs smoke-1125-171849 -f | grep launcher\n\n"
+        "  capsnet logs smoke-1125-171849 -f | grep launcher\n"
+        "  capsnet logs smoke-1125-171849 --attempt 2 # all its ranks, from the bucket\n\n"
         "Each line begins with the role of its pod: train, launcher, worker-0; train#2\n"
         "is the pod that came after the first. -f goes on across pods that are replaced,\n"
-        "and ends with the run. Where no pod is left, log.txt of the run is shown, if\n"
-        "its output is a bucket that can be read from here.\n\n" + EXIT_CODES,
+        "and ends with the run. What ranks log is also stored at an output in a bucket:\n"
+        "that is shown by --attempt, and where no pod is left, if it can be read from\n"
+        "here.\n\n" + EXIT_CODES,
     )
     parser.add_argument("name", metavar="NAME", help="of a run; 'capsnet status' lists them")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run is over")
+    parser.add_argument(
+        "--attempt",
+        type=int,
+        metavar="N",
+        help="what all ranks logged in one attempt; 'capsnet status NAME' lists them",
+    )
     _add_where(parser)
 
 
@@ -133,6 +141,7 @@ def _submit(parsed: argparse.Namespace) -> int:
             note(f"{made.name}: the server would take it")
         return EXIT_DONE
     cluster = api.connect(parsed.context, parsed.namespace)
+    cluster.check_namespace()
     for run in runs.all_runs(cluster):
         if run.name == made.name:
             raise ConfigError(f"there is a run {made.name} ({run.kind}) already; give another --name, or delete it")
@@ -190,9 +199,15 @@ def _logs(parsed: argparse.Namespace) -> int:
     from trainer.cluster import api, logs
 
     _interrupt_as_python_does()
+    if parsed.attempt is not None and parsed.follow:
+        raise ConfigError("-f follows the pods, and --attempt shows what is stored: give one of them")
     cluster = api.connect(parsed.context, parsed.namespace)
+    if parsed.attempt is None:
+        lines = logs.lines(cluster, parsed.name, follow=parsed.follow)
+    else:
+        lines = logs.of_attempt(cluster, parsed.name, parsed.attempt)
     try:
-        for line in logs.lines(cluster, parsed.name, follow=parsed.follow):
+        for line in lines:
             print(line, flush=True)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -136,7 +136,7 @@ class Loop:
         directory.take_back_metrics(self.step, self.evaluated_step)
         summaries.take_back(directory.path, self.step, self.evaluated_step)
         self.writer = checkpoint.Writer(
-            directory.checkpoints, self.config.checkpoint.keep_last, *([plan.mirror.publish] if plan.mirror else [])
+            directory.checkpoints, self.config.checkpoint.keep_last, plan.mirror.publish if plan.mirror else None
         )
         if plan.weights is not None:
             weights.take(self.network, plan.weights, new_head=plan.new_head)

@@ -162,7 +162,9 @@ def _resume(command: Command, directory: RunDirectory, ranks: int, say: Callable
         directory.lock()
     for path, old, new, _neutral in changes:
         say(f"changed since the run began: {path} ({old} -> {new})")
-    found = checkpoint.read_newest(directory.checkpoints, say)
+    found = checkpoint.read_newest(
+        directory.checkpoints, lambda line: say(line.replace(str(directory.path), directory.shown))
+    )
     _check_shapes_kept(stored, config, found)
     if found is not None and found.state.data != data_index.fingerprint(index) and not command.allow_changes:
         raise ConfigError(

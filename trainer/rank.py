@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from trainer.distributed import World
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, CapsnetError, tell
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
+from trainer.output import ranklog
 from trainer.plan import Command, Plan
 from trainer.progress import Progress
 from trainer.rundir import RunDirectory
@@ -54,10 +56,10 @@ def guarded(body: Callable[[Lifeline, World], int]) -> int:
             code, message = lost.exit_code, f"rank {world.rank} {lost}"
     if message:
         log.debug("%s", message)  # to the log file; the terminal has it from the verdict
+    logging.shutdown()  # stores what was logged: the verdict of a rank may take all others down
     lifeline.verdict(code, message)
     if message and not lifeline.supervised and code != EXIT_UNEXPECTED:
         tell(message)
-    logging.shutdown()
     with contextlib.suppress(OSError):  # nobody reads any more
         sys.stdout.flush()
         sys.stderr.flush()
@@ -76,7 +78,10 @@ def train(command: Command, lifeline: Lifeline, world: World) -> int:
 
 
 def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
-    config = _shared_config(plan.config if plan else None, lifeline, world)
+    config, attempt = _shared(plan, lifeline, world)
+    if attempt is not None:
+        log.addHandler(ranklog.StoredLog(*attempt, world.rank))
+        log.debug("rank %d of %d on %s, pid %d", world.rank, world.size, socket.gethostname(), os.getpid())
     limits = config.watchdog
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
     if plan is not None:
@@ -171,15 +176,16 @@ def evaluate(
     return EXIT_DONE
 
 
-def _shared_config(config: RunConfig | None, lifeline: Lifeline, world: World) -> RunConfig:
-    """Rank 0's configuration on every rank: only rank 0 need see the run directory."""
-    if world.size == 1:
-        assert config is not None
-        return config
-    if config is not None:
-        lifeline.share(config.model_dump(mode="json"))
-        return config
-    return configuration.validated(lifeline.shared(), "rank 0")
+def _shared(plan: Plan | None, lifeline: Lifeline, world: World) -> tuple[RunConfig, tuple[str, int] | None]:
+    """Rank 0's configuration on every rank, and output and attempt of a run in a bucket: only rank 0 need see the run
+    directory."""
+    if plan is None:
+        given = lifeline.shared()
+        return configuration.validated(given["config"], "rank 0"), given["attempt"]
+    attempt = plan.mirror.attempt if plan.mirror else None
+    if world.size > 1:
+        lifeline.share({"config": plan.config.model_dump(mode="json"), "attempt": attempt})
+    return plan.config, attempt
 
 
 def _say_what_next(plan: Plan, config: RunConfig) -> None:

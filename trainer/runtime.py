@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 
 from trainer import memory
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.errors import ConfigError
+
+ENV_DEVICE = "CAPSNET_DEVICE"
+"""``gpu``: a rank that sees no GPU ends instead of training on a CPU. Jobs that ask a cluster for GPUs set it."""
 
 
 def threads_of_rank(config: RunConfig, world: World) -> int:
@@ -22,16 +26,18 @@ def set_up(config: RunConfig, world: World) -> str:
     Each rank takes the GPU of its local rank, and only as much of its memory as it needs.
 
     Raises:
-        ConfigError: there are GPUs, but fewer than ranks on this machine.
+        ConfigError: there are GPUs, but fewer than ranks on this machine; or none, where one was requested.
     """
     import tensorflow as tf
 
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        _check_not_requested()
     threads = threads_of_rank(config, world)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         _start_xla_quietly()
         return f"CPU, {threads} thread{'s' if threads > 1 else ''} a rank"
@@ -45,6 +51,25 @@ def set_up(config: RunConfig, world: World) -> str:
     name = tf.config.experimental.get_device_details(mine).get("device_name", "GPU")
     _start_xla_quietly()
     return f"{name}, one a rank"
+
+
+def _check_not_requested() -> None:
+    """Raises ConfigError where each rank is to have a GPU: there is none."""
+    import tensorflow as tf
+
+    wanted = os.environ.get(ENV_DEVICE, "")
+    if wanted not in ("", "gpu"):
+        raise ConfigError(f"{ENV_DEVICE}={wanted}: give gpu, or leave it out to take what there is")
+    if wanted:
+        cuda = tf.test.is_built_with_cuda()
+        why = (
+            "look at the driver of the node, and the device plugin"
+            if cuda
+            else "this TensorFlow is built for CPUs, take an image made with ACCELERATOR=gpu"
+        )
+        raise ConfigError(
+            f"a GPU was requested ({ENV_DEVICE}=gpu) and none is visible on {socket.gethostname()}: {why}"
+        )
 
 
 def set_up_beside() -> None:

@@ -101,18 +101,55 @@ def test_a_memory_limit_that_is_too_small(namespace: str, image: str, tmp_path: 
     assert "out of memory: killed at the container's limit" in done.stdout
 
 
-def test_no_permission(namespace: str, tmp_path: Path) -> None:
+def as_account(namespace: str, account: str, folder: Path) -> dict[str, str]:
+    """The environment of a ServiceAccount of the namespace, made here."""
     at = ["kubectl", "--namespace", namespace]
-    subprocess.run([*at, "create", "serviceaccount", "nobody"], check=True)
-    token = subprocess.run([*at, "create", "token", "nobody"], check=True, capture_output=True, text=True).stdout
+    subprocess.run([*at, "create", "serviceaccount", account], check=True)
+    token = subprocess.run([*at, "create", "token", account], check=True, capture_output=True, text=True).stdout
     asked = ["kubectl", "config", "view", "--raw", "--minify", "-o", "json"]
     content = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
     content["users"][0]["user"] = {"token": token.strip()}
-    (tmp_path / "config").write_text(json.dumps(content))
-    refused = capsnet("status", "--namespace", namespace, KUBECONFIG=str(tmp_path / "config"))
+    (folder / account).write_text(json.dumps(content))
+    return {"KUBECONFIG": str(folder / account)}
+
+
+def test_no_permission(namespace: str, tmp_path: Path) -> None:
+    nobody = as_account(namespace, "nobody", tmp_path)
+    for words in (["status"], ["logs", "a"], ["delete", "a", "--yes"], ["submit", "smoke"]):
+        refused = capsnet(*words, "--namespace", namespace, **nobody)
+        assert refused.returncode == 2
+        assert f"{namespace}:nobody may not list jobs.batch in namespace {namespace}" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+
+def test_who_may_edit_a_namespace_may_run_in_one_pod(namespace: str, mpi_operator: None, tmp_path: Path) -> None:
+    editor = as_account(namespace, "editor", tmp_path)
+    at = ["kubectl", "--namespace", namespace, "create"]
+    binding = ["--serviceaccount", f"{namespace}:editor"]
+    subprocess.run([*at, "rolebinding", "edits", "--clusterrole=edit", *binding], check=True)
+    refused = capsnet("submit", "smoke", "--namespace", namespace, **editor)
+    assert f"{namespace}:editor may not list mpijobs.kubeflow.org in namespace {namespace}" in refused.stderr
+    subprocess.run([*at, "role", "mpi", "--verb=*", "--resource=mpijobs.kubeflow.org"], check=True)
+    subprocess.run([*at, "rolebinding", "mpi", "--role=mpi", *binding], check=True)
+    taken = capsnet("submit", "smoke", "--namespace", namespace, "--dry-run", **editor)
+    assert taken.stderr.rstrip().endswith("the server would take it")
+    refused = capsnet("submit", "sandbox", "--namespace", namespace, "--dry-run", **editor)  # its launcher needs a Role
     assert refused.returncode == 2
-    assert f"{namespace}:nobody may not list jobs.batch in namespace {namespace}" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+    assert "editor may not patch roles.rbac.authorization.k8s.io" in refused.stderr
+
+
+def test_a_namespace_that_is_not_there() -> None:
+    for words in (["status"], ["status", "a"], ["submit", "smoke"], ["submit", "sandbox", "--dry-run"]):
+        refused = capsnet(*words, "--namespace", "capsnet-absent")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("capsnet: there is no namespace capsnet-absent: give another --namespace")
+        assert len(refused.stderr.splitlines()) == 1
+
+
+def test_without_kubectl_nothing_is_submitted() -> None:
+    refused = capsnet("submit", "smoke", PATH="/nowhere")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("capsnet: kubectl is not on the PATH, and renders the manifests: see ")
 
 
 def test_a_server_that_is_down(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import Space
+from tests.cluster.test_commands import capsnet
 from tests.integration.harness import SMALL
 from trainer.output import newest
 from trainer.output.ledger import Ledger
@@ -69,6 +70,11 @@ def test_a_second_job_on_the_same_output_is_refused_and_a_stop_saves(space: Spac
     assert first.end.step > before
     space.until("it trains on", lambda: newest.step(uri) > first.end.step or None)  # type: ignore[union-attr]
     assert space.condition("job", "first") == ""
+    said = capsnet("logs", "first", "--attempt", "1", "--namespace", space.name).stdout.splitlines()
+    assert said[0].startswith("rank-0 | rank 0 of 1 on first-")
+    assert said[-1].startswith(f"attempt 1 ended at step {first.end.step}, exit 75: stopped on request")
+    missing = capsnet("logs", "first", "--attempt", "9", "--namespace", space.name)
+    assert f"no log of attempt 9 at {uri}; there are 1" in missing.stderr
     space("delete", "job", "first", "--wait=false")
 
 

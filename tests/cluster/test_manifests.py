@@ -89,6 +89,15 @@ def test_every_container_asks_for_what_it_needs(overlay: str, template: dict[str
         assert "memory" in limits
 
 
+@pytest.mark.parametrize("overlay", NAMES)
+def test_where_gpus_are_asked_for_ranks_insist_on_them(overlay: str) -> None:
+    for thing in rendered(overlay):
+        containers = [template["spec"]["containers"][0] for template in pod_templates(thing).values()]
+        given = any("nvidia.com/gpu" in container["resources"]["limits"] for container in containers)
+        # of an MPIJob the launcher has it, which gives what begins with CAPSNET_ to the ranks
+        assert given == any({"name": "CAPSNET_DEVICE", "value": "gpu"} in each.get("env", []) for each in containers)
+
+
 def test_the_pods_of_a_probe_share_all_cells() -> None:
     [job] = [thing for thing in rendered("probe") if thing["kind"] == "Job"]
     [container] = job["spec"]["template"]["spec"]["containers"]

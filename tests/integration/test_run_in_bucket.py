@@ -20,9 +20,10 @@ from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
 from tests.integration.harness import PATIENCE, SMALL, STEPS, Run, start, train
 from trainer import checkpoint
-from trainer.output import copies, newest, streams
+from trainer.output import copies, newest, ranklog, streams
 from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
+from trainer.storage import delete
 
 FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
@@ -101,6 +102,23 @@ def test_two_ranks_write_one_run(bucket: Bucket, tmp_path: Path) -> None:
     assert steps == [*range(3, STEPS, 3), STEPS]
 
 
+def test_each_rank_leaves_its_log_of_each_attempt(bucket: Bucket) -> None:
+    uri = f"{bucket.uri}/runs/two"
+    patient = {"watchdog.silence_seconds": "60", "watchdog.hang_seconds": "60"}
+    run = in_bucket(uri, ranks=2, fields=patient)
+    wait_for_checkpoint(run, uri, 7)
+    run.signal(signal.SIGTERM)
+    assert run.finish()[0] == 75
+    code, output = in_bucket(uri, new=False, ranks=2, fields=patient).finish()
+    assert code == 0, output
+    found = ranklog.read(uri)
+    assert {attempt: sorted(ranks) for attempt, ranks in found.items()} == {1: [0, 1], 2: [0, 1]}
+    for rank in (0, 1):
+        assert found[1][rank][0][1].startswith(f"rank {rank} of 2 on ")
+        assert found[1][rank][-1][1].startswith("stopped on request at step ")
+    assert any(text.startswith("resumed from ") for _, text in found[2][0])
+
+
 def test_an_outage_that_passes_is_waited_out(bucket: Bucket, whole: Path, tmp_path: Path) -> None:
     uri = f"{bucket.uri}/runs/one"
     run = in_bucket(uri, fields={"storage.first_wait_seconds": "0.05"})
@@ -149,6 +167,31 @@ def test_a_large_file_of_a_checkpoint_goes_in_pieces_and_comes_back_whole(
     assert {file.name for file in light.iterdir()} == content.keys() - {checkpoint.TENSORS}
     copies.remove(bucket.uri, "checkpoints/a")
     assert not bucket.names()
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    bucket: Bucket, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    uri = f"{bucket.uri}/runs/one"
+    run = in_bucket(uri)
+    wait_for_checkpoint(run, uri, 14)
+    run.signal(signal.SIGTERM)
+    assert run.finish()[0] == 75
+    *_, older, last = newest.read(uri).newest.checkpoints
+    if damage == "changed":
+        bucket.put(f"runs/one/{last.place}/{checkpoint.TENSORS}", b"damaged")
+    else:
+        delete(f"{uri}/{last.place}/{checkpoint.TENSORS}")
+    with copies.local(uri, "last") as local:
+        assert checkpoint.choose(local / "checkpoints", "last", print).state.step == older.step
+    assert "damaged checkpoint" in capsys.readouterr().out
+    code, output = in_bucket(uri, new=False).finish()
+    assert code == 0, output
+    assert f"damaged checkpoint: {uri}/checkpoints/step-{last.step:08d}/{checkpoint.TENSORS}: " in output
+    assert f"resumed from {uri}/checkpoints/step-{older.step:08d}" in output
+    assert_same(uri, whole, tmp_path / "fetched")
+    assert not [name for name in bucket.names() if last.place in name]  # it makes way with the next one
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:

@@ -161,6 +161,22 @@ def test_the_writer_tells_the_training_thread(tmp_path: Path) -> None:
     writer.check()  # once
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_the_disk_is_waited_for_where_the_checkpoint_stays_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(number), fsync(number))[1])
+    stored: list[Path] = []
+    writer = checkpoint.Writer(tmp_path, 1, stored.append if published else None)
+    writer.submit(State(3), "{}", TENSORS)
+    writer.wait()
+    assert bool(synced) != published
+    assert checkpoint.read(tmp_path / "step-00000003").state.step == 3
+    assert stored == [tmp_path / "step-00000003"] * published
+
+
 def test_damaged_newer_checkpoints_are_put_aside_and_half_written_ones_removed(tmp_path: Path) -> None:
     save(tmp_path, 20)
     (save(tmp_path, 30) / checkpoint.TENSORS).write_bytes(b"")

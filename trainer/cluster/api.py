@@ -75,11 +75,29 @@ class Cluster:
         try:
             answer = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, MPIJOBS, **given)
         except ApiException as error:
-            if error.status == 404:
+            if error.status == 404 or (error.status == 403 and not self._knows_mpijobs()):
                 return []
             raise
         found: list[Object] = json.loads(answer.data)["items"]
         return found
+
+    def _knows_mpijobs(self) -> bool:
+        """Whether the kind is there at all: who has no right to it is told 'forbidden' in either case."""
+        try:
+            self.custom.get_api_resources(GROUP, VERSION, _preload_content=False, _request_timeout=TIMEOUT_SECONDS)
+        except ApiException as error:
+            return bool(error.status != 404)
+        return True
+
+    def check_namespace(self) -> None:
+        """Raises ConfigError where the namespace is not there, as far as this user may know; ClusterError."""
+        with asked(), contextlib.suppress(ApiException):
+            try:
+                self.core.read_namespace(self.namespace, _request_timeout=TIMEOUT_SECONDS)
+            except ApiException as error:
+                if error.status == 404:
+                    raise no_namespace(self.namespace) from None
+                raise
 
 
 def connect(context: str | None, namespace: str | None) -> Cluster:
@@ -119,6 +137,10 @@ def asked() -> Iterator[None]:
         raise _silent(str(getattr(error, "reason", None) or error)) from None
 
 
+def no_namespace(name: str) -> ConfigError:
+    return ConfigError(f"there is no namespace {name}: give another --namespace, or 'kubectl create namespace {name}'")
+
+
 def refusal(message: str) -> ConfigError | ClusterError:
     """The error for what the API, or kubectl, said."""
     found = _FORBIDDEN.search(message)
@@ -129,6 +151,9 @@ def refusal(message: str) -> ConfigError | ClusterError:
             f"permission denied: {found['user']} may not {found['verb']} {resource} {where}; "
             "ask for a Role with that verb, or take another --context or --namespace"
         )
+    missing = re.search(r'namespaces "([^"]+)" not found', message)
+    if missing:
+        return no_namespace(missing[1])
     kind = re.search(r'no matches for kind "(\w+)" in version "([^"]+)"', message)
     if kind:
         operator = "; install the MPI Operator, or take an overlay of one pod" if kind[1] == "MPIJob" else ""
@@ -166,5 +191,5 @@ def kubectl(arguments: Sequence[str], manifest: str = "", cluster: Cluster | Non
         raise _silent(f"kubectl {arguments[0]} took more than {KUBECTL_SECONDS:.0f} s") from None
     if done.returncode:
         said = [line for line in done.stderr.strip().splitlines() if not line.startswith("Warning:")]
-        raise refusal(" ".join(said) if said else f"kubectl {arguments[0]} returned {done.returncode}")
+        raise refusal(" ".join(dict.fromkeys(said)) if said else f"kubectl {arguments[0]} returned {done.returncode}")
     return done.stdout

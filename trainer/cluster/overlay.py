@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import site
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,8 +18,11 @@ from trainer.cluster.api import Object, kubectl
 from trainer.config import nearest
 from trainer.errors import ConfigError
 
-CHECKOUT = Path(__file__).parents[2] / "k8s"
-INSTALLED = Path(sys.prefix) / "share" / "capsnet" / "k8s"
+HOMES = (
+    Path(__file__).parents[2] / "k8s",
+    *(Path(root) / "share" / "capsnet" / "k8s" for root in (sys.prefix, site.getuserbase())),
+)
+"""Of the manifests: in a checkout, and where a wheel puts them, for an environment or for a user."""
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT, TRAIN = "app.kubernetes.io/component", "train"
 KINDS = ("Job", "MPIJob")
@@ -56,10 +60,11 @@ def find(name: str) -> Path:
         if not Path(name, "kustomization.yaml").is_file():
             raise ConfigError(f"{name}: no kustomization.yaml there")
         return Path(name).resolve()
-    home = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+    home = next((each for each in HOMES if (each / "overlays").is_dir()), None)
+    if home is None:
+        places = ", ".join(map(str, HOMES))
+        raise ConfigError(f"no overlays in {places}; give the path of one (k8s/overlays of a checkout)")
     known = sorted(path.parent.name for path in home.glob("overlays/*/kustomization.yaml"))
-    if not known:
-        raise ConfigError(f"{home}: no overlays there; give the path of one (k8s/overlays of a checkout)")
     if name not in known:
         raise ConfigError(f"no overlay {name}{nearest(name, known)}; there are {', '.join(known)}, or give a path")
     return (home / "overlays" / name).resolve()

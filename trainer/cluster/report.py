@@ -8,9 +8,9 @@ import time
 from trainer.cluster import runs
 from trainer.cluster.api import Cluster
 from trainer.cluster.facts import Pod, Run
-from trainer.cluster.runs import Settings
+from trainer.cluster.runs import History, Settings
 from trainer.cluster.standing import Standing, State, standing, waits_for, why_ended
-from trainer.output.ledger import Attempt
+from trainer.output.ledger import Attempt, stops_in_vain
 
 COLUMNS = 80
 EVENTS = 5
@@ -22,6 +22,7 @@ def listed(cluster: Cluster) -> str:
     """A line for each run, the newest first, within 80 columns."""
     found = runs.all_runs(cluster)
     if not found:
+        cluster.check_namespace()
         return f"no runs in namespace {cluster.namespace} of context {cluster.context}; 'capsnet submit --help'"
     return table([(run, standing(run), _step(cluster, run)) for run in reversed(found)], time.time())
 
@@ -52,15 +53,16 @@ def details(cluster: Cluster, name: str) -> str:
     """All that is known of one run."""
     run = runs.one(cluster, name)
     settings = runs.settings(cluster, run)
-    return described(run, settings, _step(cluster, run), runs.attempts(settings.output), time.time())
+    return described(run, settings, _step(cluster, run), runs.history(settings.output), time.time())
 
 
-def described(run: Run, settings: Settings, step: str, attempts: list[Attempt], now: float) -> str:
+def described(run: Run, settings: Settings, step: str, history: History, now: float) -> str:
     how = standing(run)
     lines = [f"{run.name}   {run.kind}, {age(now - run.created)} old: {how.state}"]
     rows = {
         "cause": how.cause,
         "step": step,
+        "stops": _in_vain(history),
         "recipe": settings.recipe,
         "data": settings.data,
         "output": settings.output,
@@ -70,8 +72,8 @@ def described(run: Run, settings: Settings, step: str, attempts: list[Attempt], 
     if run.pods:
         lines += ["", "pods:"]
         lines += [_wrapped(f"  {pod.name}   {_said_once(_pod(pod), how.cause)}") for pod in run.pods]
-    if attempts:
-        lines += ["", "attempts:"] + [_wrapped(f"  {_attempt(attempt, now)}") for attempt in attempts]
+    if history.attempts:
+        lines += ["", "attempts:"] + [_wrapped(f"  {_attempt(attempt, now)}") for attempt in history.attempts]
     warnings = {(event.kind, event.name, event.reason): event for event in run.events if event.reason not in TOLD}
     if warnings and how.state is not State.DONE:
         lines += ["", "warnings:"]
@@ -82,6 +84,19 @@ def described(run: Run, settings: Settings, step: str, attempts: list[Attempt], 
             for event in list(warnings.values())[-EVENTS:]
         ]
     return "\n".join(lines)
+
+
+def _in_vain(history: History) -> str:
+    """That a run is stopped again and again before it saves anything, and what that took; one stop is nothing."""
+    stops = stops_in_vain(history.attempts, history.step)
+    if len(stops) < 2:
+        return ""
+    since = f"since step {history.step}" if history.step >= 0 else "yet"
+    spent = sum(stop.end.time - stop.began for stop in stops if stop.end is not None)
+    return (
+        f"{len(stops)} without a new checkpoint {since}, {age(spent)} of training lost: save more often "
+        "(checkpoint.every_seconds), or take nodes that stay"
+    )
 
 
 def _said_once(text: str, cause: str) -> str:

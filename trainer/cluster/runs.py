@@ -15,6 +15,7 @@ from trainer.cluster.api import TIMEOUT_SECONDS, Cluster, asked
 from trainer.cluster.facts import Pod, Run
 from trainer.config import StorageConfig
 from trainer.errors import CapsnetError, ConfigError
+from trainer.output import newest
 from trainer.output.ledger import Attempt, Ledger
 from trainer.storage import is_cloud
 
@@ -51,6 +52,7 @@ def one(cluster: Cluster, name: str) -> Run:
     if len(found) > 1:
         raise ConfigError(f"a Job and an MPIJob are called {bare}: say job/{bare} or mpijob/{bare}")
     if not found:
+        cluster.check_namespace()
         names = ", ".join(run.name for run in runs[-8:])
         there = f"there are {names}" if names else "there are no runs"
         raise ConfigError(f"no run {name} in namespace {cluster.namespace}; {there}")
@@ -111,11 +113,20 @@ def progress(lines: Sequence[str]) -> str:
     return next((line for line in reversed(lines) if STEP.match(line)), "")
 
 
-def attempts(output: str) -> list[Attempt]:
-    """From the ledger at the output; none where it cannot be read from here."""
+@dataclass(frozen=True)
+class History:
+    """What lies at the output of a run: attempts at it, and the step of its newest checkpoint, -1 for none."""
+
+    attempts: Sequence[Attempt] = ()
+    step: int = -1
+
+
+def history(output: str) -> History:
+    """Of nothing where it cannot be read from here."""
     if not is_cloud(output):
-        return []
+        return History()
     try:
-        return Ledger(output, IMPATIENT).attempts()
+        attempts = Ledger(output, IMPATIENT).attempts()
+        return History(attempts, newest.step(output)) if attempts else History()
     except (CapsnetError, OSError):
-        return []
+        return History()

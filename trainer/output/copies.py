@@ -10,8 +10,9 @@ to a server on the same busy machine; as pieces they took 4 to 5.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,8 +74,29 @@ def fetch(output: str, stored: Stored, checkpoints: Path, *, whole: bool) -> Pat
     return path
 
 
+def fetch_sound(output: str, order: Sequence[Stored], checkpoints: Path) -> list[Path]:
+    """Checkpoints with their tensors, one after the other until one is whole.
+
+    Returns:
+        Those that were fetched; the damaged ones stay beside it, for whoever reads them to say so.
+
+    Raises:
+        StorageError, StorageRefused.
+    """
+    fetched = []
+    for stored in order:
+        fetched.append(checkpoints / f"step-{stored.step:08d}")
+        with contextlib.suppress(CheckpointError):  # files of it are gone: damaged as well
+            fetch(output, stored, checkpoints, whole=True)
+        if checkpoint.is_whole(fetched[-1]):
+            break
+    return fetched
+
+
 def fetch_run(output: str, which: str, folder: Path) -> None:
-    """What commands on trained networks read of a run: configuration, index of checkpoints, one of them whole.
+    """What commands on trained networks read of a run: configuration, and the checkpoint that is asked for.
+
+    Where that is damaged, also what ``checkpoint.choose`` takes in its place.
 
     Args:
         which: ``last``, ``best`` or a step, as of ``checkpoint.choose``, which then finds it in ``folder``.
@@ -88,22 +110,21 @@ def fetch_run(output: str, which: str, folder: Path) -> None:
         raise CheckpointError(f"{output}: no checkpoint; is this the place of a run that has saved one?")
     run = RunDirectory(folder)
     by_path = {fetch(output, each, run.checkpoints, whole=False): each for each in known}
-    scored = checkpoint.by_score(run.checkpoints)
-    if which == "best" and scored:
-        wanted = scored[0]
-    elif which in ("best", "last"):
-        wanted = max(by_path, key=checkpoint.step_of)
+    latest = sorted(by_path, key=checkpoint.step_of, reverse=True)
+    if which == "best":
+        wanted = checkpoint.by_score(run.checkpoints)
+        wanted += [path for path in latest if path not in wanted]
+    elif which == "last":
+        wanted = latest
     elif which.isdigit() and int(which) in [each.step for each in known]:
-        wanted = run.checkpoints / f"step-{int(which):08d}"
+        wanted = [run.checkpoints / f"step-{int(which):08d}"]
     else:
         steps = ", ".join(str(each.step) for each in known)
         raise CheckpointError(f"{output}: no checkpoint {which}; there are last, best, {steps}")
-    fetch(output, by_path[wanted], run.checkpoints, whole=True)
-    for path in by_path.keys() - {wanted}:
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
-    run.config.write_bytes((wanted / checkpoint.CONFIG).read_bytes())
+    fetched = fetch_sound(output, [by_path[path] for path in wanted], run.checkpoints)
+    for path in by_path.keys() - set(fetched):
+        shutil.rmtree(path)
+    run.config.write_bytes((fetched[-1] / checkpoint.CONFIG).read_bytes())
 
 
 @contextlib.contextmanager

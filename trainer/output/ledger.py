@@ -96,6 +96,17 @@ def next_move(attempts: Sequence[Attempt], limit: int = LIMIT) -> Move:
     return Move(True, end.code)
 
 
+def stops_in_vain(attempts: Sequence[Attempt], step: int) -> list[Attempt]:
+    """The attempts that were stopped before they had saved anything, since the newest checkpoint.
+
+    They never end a run, as the next may come through; but where nothing else happens, somebody should know.
+
+    Args:
+        step: of the newest checkpoint, -1 for none.
+    """
+    return [a for a in attempts if a.step == step and a.end is not None and a.end.stopped and a.end.step <= step]
+
+
 def _end(attempt: Attempt) -> End:
     return attempt.end or End(EXIT_INTERRUPTED, KILLED, False, attempt.step, attempt.alive)
 

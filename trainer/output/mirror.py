@@ -5,6 +5,7 @@ gs://BUCKET/runs/NAME/
     checkpoints.json     newest.py
     checkpoints/         copies.py
     streams/             streams.py
+    logs/                ranklog.py
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Mirror:
         self._streams = streams.Streams(output, generation, run, say)
         self._following = False
 
+    @property
+    def attempt(self) -> tuple[str, int]:
+        """The output, and the generation of the attempt."""
+        return self.output, self._generation
+
     def fetch(self) -> None:
         """Claims the run for this attempt, and makes the run directory what the attempt before left.
 
@@ -56,8 +62,10 @@ class Mirror:
         seen = newest.read(self.output)
         known = seen.newest.checkpoints
         self._seen = newest.replace(self.output, seen, Newest(self._generation, known))
-        for stored in known:  # what is pruned is chosen by the scores of all of them
-            copies.fetch(self.output, stored, self.run / "checkpoints", whole=stored == known[-1])
+        here = self.run / "checkpoints"
+        fetched = copies.fetch_sound(self.output, known[::-1], here)
+        for stored in known[: len(known) - len(fetched)]:  # what is pruned is chosen by the scores of all of them
+            copies.fetch(self.output, stored, here, whole=False)
         streams.fetch(self.output, self.run)
 
     def follow(self) -> None:

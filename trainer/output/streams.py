@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import StorageConfig
-from trainer.errors import StorageError
+from trainer.errors import StorageError, StorageRefused
 from trainer.storage import POLICY, Entry, atomic_write, delete, join, listing, read_range
 
 FOLDER, BEGUN = "streams", "begun"
@@ -37,9 +37,17 @@ class _Sent:
 class Streams:
     """Stores the files of a run directory as they grow, from a thread of its own once ``follow`` was called."""
 
-    def __init__(self, output: str, generation: int, run: Path, say: Callable[[str], None]) -> None:
-        self._place = f"{output.rstrip('/')}/{FOLDER}/{generation:06d}"
-        self._run, self._say = run, say
+    def __init__(
+        self,
+        output: str,
+        generation: int,
+        run: Path,
+        say: Callable[[str], None],
+        folder: str = FOLDER,
+        policy: StorageConfig = POLICY,
+    ) -> None:
+        self._place = f"{output.rstrip('/')}/{folder}/{generation:06d}"
+        self._run, self._say, self._policy = run, say, policy
         self._sent: dict[str, _Sent] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -77,7 +85,7 @@ class Streams:
         while sent.bytes < status.st_size:
             number = sent.bytes // PART_BYTES
             data = read_range(path, number * PART_BYTES, PART_BYTES)
-            atomic_write(f"{self._place}/{name}/{number:06d}", data)
+            atomic_write(f"{self._place}/{name}/{number:06d}", data, self._policy)
             sent.bytes = number * PART_BYTES + len(data)
 
     def _follow(self) -> None:
@@ -86,7 +94,7 @@ class Streams:
             try:
                 self.send()
                 silent = False
-            except StorageError as error:  # the next turn stores what this one could not
+            except (StorageError, StorageRefused) as error:  # the next turn stores what this one could not
                 if not silent:
                     self._say(f"{error}; metrics and events follow when it answers again")
                 silent = True
@@ -102,7 +110,11 @@ class Stored:
 
 def newest(output: str, policy: StorageConfig = POLICY) -> Stored | None:
     """What the newest attempt that has begun has stored; None where there is none."""
-    found = listing(join(output, FOLDER), policy)
+    return newest_of(output, listing(join(output, FOLDER), policy))
+
+
+def newest_of(output: str, found: Mapping[str, Entry]) -> Stored | None:
+    """The same from a listing of the folder of streams."""
     begun = [int(name.split("/")[0]) for name in found if name.endswith(f"/{BEGUN}") and name.count("/") == 1]
     if not begun:
         return None

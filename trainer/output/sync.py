@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,22 @@ class Change:
 
 def runs(prefix: str) -> list[str]:
     """The runs at or below a place in a bucket, by their names relative to it. Raises StorageError, StorageRefused."""
-    found = [name for name in listing(prefix) if name == newest.NAME or name.endswith(f"/{newest.NAME}")]
-    return sorted(name.removesuffix(newest.NAME).rstrip("/") for name in found)
+    return _runs(listing(prefix))
+
+
+def _runs(found: Iterable[str]) -> list[str]:
+    indices = [name for name in found if name == newest.NAME or name.endswith(f"/{newest.NAME}")]
+    return sorted(name.removesuffix(newest.NAME).rstrip("/") for name in indices)
+
+
+def _streams(found: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, dict[str, Entry]]:
+    """The streams of each run, as a listing of their folder would give them: one listing does for all runs."""
+    of_run: dict[str, dict[str, Entry]] = {run: {} for run in runs}
+    for name, entry in found.items():
+        run, folder, rest = f"/{name}".rpartition(f"/{streams.FOLDER}/")
+        if folder and run.removeprefix("/") in of_run:
+            of_run[run.removeprefix("/")][rest] = entry
+    return of_run
 
 
 def sync(prefix: str, folder: Path) -> list[Change]:
@@ -43,9 +58,10 @@ def sync(prefix: str, folder: Path) -> list[Change]:
         StorageError, StorageRefused: what was brought until then is whole. OSError: a file cannot be written.
     """
     changes = []
-    for name in runs(prefix):
+    found = listing(prefix)
+    for name, those in _streams(found, _runs(found)).items():
         place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
-        stored = streams.newest(place)
+        stored = streams.newest_of(place, those)
         if stored is None:
             continue
         here.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ from trainer.cluster.facts import Ended, Pod, Run
 from trainer.cluster.follow import taken_away
 from trainer.cluster.logs import merged
 from trainer.cluster.report import COLUMNS, age, described, table
-from trainer.cluster.runs import Settings
+from trainer.cluster.runs import History, Settings
 from trainer.cluster.standing import State, standing, why_ended
+from trainer.output.ledger import Attempt, End
 
 CAPTURED = json.loads(Path(__file__).with_name("captured.json").read_text())
 
@@ -114,8 +115,27 @@ def test_the_list_fits_the_terminal() -> None:
 
 def test_details_say_the_cause_once() -> None:
     run = captured("wrong")
-    text = described(run, Settings(recipe="nonsense"), "", [], run.created)
+    text = described(run, Settings(recipe="nonsense"), "", History(), run.created)
     assert text.count("unknown recipe nonsense") == 1
+
+
+def test_stops_without_a_new_checkpoint_are_told_with_what_they_took() -> None:
+    def stopped(step: int, after: int, seconds: float = 600.0) -> Attempt:
+        return Attempt(1, "j", step, 0.0, 0.0, End(75, "stopped on request", True, after, seconds))
+
+    failed = Attempt(1, "j", 400, 0.0, 0.0, End(75, "killed", False, 400, 60.0))
+    attempts = [stopped(-1, -1), stopped(-1, 400), stopped(400, 400), failed, stopped(400, 400)]
+
+    def told(step: int, *attempts: Attempt) -> str:
+        text = described(captured("wrong"), Settings(), "", History(attempts, step), 0.0)
+        return " ".join(text.split("attempts:")[0].split())
+
+    words = "stops 2 without a new checkpoint since step 400, 20m of training lost: "
+    assert words in told(400, *attempts)
+    assert words in told(400, *attempts, Attempt(6, "j", 400, 0.0, 0.0))
+    assert "without a new" not in told(420, *attempts, Attempt(6, "j", 400, 0.0, 0.0))  # the one that lives has saved
+    assert "without a new" not in told(400, *attempts[:4])
+    assert "2 without a new checkpoint yet" in told(-1, *attempts[:1] * 2)
 
 
 def test_lines_of_pods_are_merged_by_time() -> None:
