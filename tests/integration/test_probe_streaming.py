@@ -104,14 +104,13 @@ def test_a_slow_link_is_the_limit_and_a_cache_spares_the_second_epoch(tmp_path: 
     assert without["outcome"] == "ok", without
     assert without["numbers"]["cache_hits"] == 0.0
     assert without["numbers"]["cache_bytes"] == 0
-    assert without["numbers"]["second_images_per_second"] <= 1.01 * fastest
 
 
 @pytest.mark.parametrize(
     ("fields", "settings", "words"),
     [
         ({}, {"latency": "5"}, "probe.latency: no such setting; there are images, "),
-        ({}, {"images": "16"}, "probe.images 16: "),
+        ({}, {"images": "16"}, "not enough for one train.global_batch_size of 32"),
         ({"data.lanes": "16"}, {}, "fewer than data.lanes 16"),
     ],
 )

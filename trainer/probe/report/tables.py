@@ -19,7 +19,10 @@ COLUMNS = {
         *("images_per_second", "input_wait", "step_seconds", "local_seconds", "reduction_seconds", "exposed_seconds"),
         *("gradient_bytes", "floor_seconds"),
     ),
-    "streaming": ("images_per_second", "cached_images_per_second", "disk_images_per_second", "ratio", "link_share"),
+    "streaming": (
+        *("images_per_second", "second_images_per_second", "disk_images_per_second", "ratio", "second_ratio"),
+        *("link_share", "cache_hits", "cache_bytes", "wait_reading", "wait_decoding", "wait_augmenting"),
+    ),
 }
 FITTED = (("step_seconds", "step"), ("held_mib", "what it holds"), ("multiply_adds", "its multiply-adds"))
 FITS_NOTE = (
