@@ -53,7 +53,7 @@ def test_the_fit_of_one_rate_predicts_others(tmp_path: Path) -> None:
         assert largest.seconds > 0.9 * 2 * largest.bytes / link.bytes_per_second(run.rate)
     fast, middle, slow = (runs[at].samples[-1].seconds for at in (2, 0, 1))
     assert fast < middle < slow
-    for other in runs[1:]:  # how near the model comes is for docs/probes/network: on a busy machine nothing is near
+    for other in runs[1:]:  # how near the model comes is for docs/probes/ranks: on a busy machine nothing is near
         assert network.predicted(runs[0], other.rate) == sorted(network.predicted(runs[0], other.rate))
     after = subprocess.run(["ip", "link", "show", "lo"], capture_output=True, text=True).stdout
     assert after == before  # the machine's own loopback is as it was
