@@ -23,7 +23,8 @@ table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-
 th, td { text-align: left; padding: 0.2rem 0.6rem; border-bottom: 1px solid #eee; vertical-align: top; }
 details td { white-space: nowrap; } td.n { text-align: right; } .bad { color: #a40000; } code { font-size: 0.85em; }
 .small { color: #555; font-size: 0.9rem; } summary { cursor: pointer; margin: 1rem 0; }
-.map { font-size: 0.8rem; } .map th, .map td { padding: 0.15rem 0.35rem; } .map td { min-width: 4.5rem; border: 2px solid #fff; line-height: 1.3;
+.map { font-size: 0.8rem; } .map th, .map td { padding: 0.15rem 0.35rem; }
+.map td { min-width: 4.5rem; border: 2px solid #fff; line-height: 1.3;
   background: linear-gradient(90deg, var(--c, #eee) var(--far, 0%), #f4f4f4 var(--far, 0%)); }
 .map th:first-child { position: sticky; left: 0; background: #fff; }
 .map td:empty { background: none; } .key { padding: 0 0.4rem; background: var(--c); }

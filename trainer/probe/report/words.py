@@ -73,7 +73,8 @@ def rules(study: Study) -> str:
         ]
     if study.measure == "streaming":
         told.append(f"has less than {rules.input_ratio:g} of the images/s of the same shards on disk")
-    return f"A limit is the first tested value at which a cell {', '.join(told[:-1])}, or {told[-1]}. These thresholds were declared before the study ran."
+    listed = f"{', '.join(told[:-1])}, or {told[-1]}"
+    return f"A limit is the first tested value at which a cell {listed}. Thresholds were declared before the study ran."
 
 
 def control_of(study: Study, axis: Axis) -> str:
