@@ -291,7 +291,7 @@ def test_an_evaluation_that_is_made_again_replaces_the_first(tmp_path: Path, rea
         assert shown.points(name, "evaluation/accuracy") == [(40, 0.75)]
         assert shown.tags("scalars", name) == {
             f"evaluation/{what}"
-            for what in ("accuracy", "accuracy_low", "accuracy_high", "top5", "loss", "calibration_error")
+            for what in ("accuracy", "accuracy_low", "accuracy_high", "top5", "loss", "lead", "calibration_error")
         }
         assert shown.points(name, "evaluation/calibration_error") == [(40, 0.25)]
         assert shown.points(name, "evaluation/top5") == [(40, 60 / 64)]
