@@ -14,7 +14,7 @@ PATCHES = [
     {
         "op": "replace",
         "path": f"{CONTAINER}/args",
-        "value": ["probe", "run", "smoke", "--axis", "children", "--output", URI],
+        "value": ["probe", "run", "smoke", "--axis", "children", "--seconds", "400", "--output", URI],
     },
     {"op": "add", "path": f"{CONTAINER}/args/-", "value": "--shard"},
     {"op": "add", "path": f"{CONTAINER}/args/-", "value": "$(JOB_COMPLETION_INDEX)/2"},
