@@ -35,9 +35,9 @@ def value_at(config: Section, path: str) -> Any:
 
 def nearest(name: str, known: list[str]) -> str:
     """' (did you mean X?)' or an empty string."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # a last part alone, as in 'iterations' for 'model.routing.iterations'
-        close = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    # a last part alone is sure, as 'iterations' for 'model.routing.iterations'
+    close = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
