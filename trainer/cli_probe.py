@@ -26,7 +26,7 @@ def add_probe(commands: Any) -> None:
         lambda parsed: int(parsed.run_probe(parsed)),
         "measure where capsule networks stop scaling, and which limit comes first",
         "examples:\n"
-        "  capsnet probe run                         # smoke: five minutes on two cores\n"
+        "  capsnet probe run                         # smoke: two minutes on two cores\n"
         "  capsnet probe show cost                   # axes, thresholds, cells, hours\n"
         "  capsnet probe run cost --output probes/cost\n"
         "  capsnet probe report probes/cost          # the page, probes/cost/report.html\n"
@@ -48,9 +48,6 @@ def add_probe(commands: Any) -> None:
         "--output", type=location, metavar="DIR", help="folder or gs://BUCKET/... (default: a new one under probes/)"
     )
     run.add_argument("--shard", default="0/1", metavar="i/N", help="every Nth cell from i on, for several machines")
-    run.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
-    run.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
-    run.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
     run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
     add_network(actions)
     action("studies", _studies, "list the studies")
@@ -60,9 +57,11 @@ def add_probe(commands: Any) -> None:
     cell = action("cell", _cell, "measure one cell of a study again and print its numbers")
     cell.add_argument("study", metavar="STUDY")
     cell.add_argument("key", metavar="CELL", help="as 'capsnet probe show' and the page list them")
-    cell.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
-    cell.add_argument("--memory", type=int, metavar="MIB", help="in place of the study's")
-    cell.add_argument("--seconds", type=float, metavar="S", help="in place of the study's")
+    cell.set_defaults(axis=None)
+    for made in (run, cell):
+        made.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
+        made.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
+        made.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
     for name, call, help, count in (
         ("collect", _collect, "write all records as cells.jsonl and cells.csv", None),
         ("report", _report, "write the page, report.html, of one study or several", "+"),
@@ -89,7 +88,6 @@ def _run(parsed: argparse.Namespace) -> int:
 def _cell(parsed: argparse.Namespace) -> int:
     from trainer.probe import run
 
-    parsed.axis = None
     study = _limited(studies.load(parsed.study), parsed)
     result = run.one(study, parsed.key)
     print(f"{result.cell}: {run.summary(result)}")

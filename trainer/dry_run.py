@@ -110,7 +110,7 @@ def _bytes(variables: Iterable[keras.Variable]) -> int:
 
 def step_bytes(config: RunConfig, net: CapsNet, update: keras.optimizers.Optimizer, rank_batch_size: int) -> int:
     """What a training step holds at its peak: gradients, activations, votes or the blocks of them."""
-    graph = training_step.make_graph(
+    step = training_step.make_step(
         config,
         net,
         update,
@@ -122,7 +122,7 @@ def step_bytes(config: RunConfig, net: CapsNet, update: keras.optimizers.Optimiz
     )
     image, label, *sources = _batch(config, rank_batch_size)
     whole, stop = tf.TensorSpec([rank_batch_size], tf.bool), tf.TensorSpec([], tf.int32)
-    return held.peak(graph.train.get_concrete_function(image, label, whole, stop, *sources).graph)
+    return held.peak(step.graph.get_concrete_function(image, label, whole, stop, *sources).graph)
 
 
 def evaluation_bytes(config: RunConfig, net: CapsNet) -> int:

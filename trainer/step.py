@@ -114,17 +114,26 @@ class LossScale:
         self.skipped.assign(tf.where(finite, tf.zeros_like(self.skipped), self.skipped + 1))
 
 
-StepFunction = Callable[[dict[str, tf.Tensor], int], Report]
-"""Of a batch and this rank's stop request."""
-
-
 @dataclass(frozen=True)
-class StepGraph:
-    """The compiled step: image, label, whole, stop and perhaps sources to (table_RK, norms_V, finite, rate)."""
+class Step:
+    """Trains one step, of a batch as of ``pipeline.train_batches`` and this rank's stop request.
 
-    train: tf.types.experimental.PolymorphicFunction
+    Attributes:
+        graph: image, label, whole, stop and perhaps sources to (table_RK, norms_V, finite, rate).
+        layers: of each variable.
+    """
+
+    graph: tf.types.experimental.PolymorphicFunction
     columns: tuple[str, ...]
-    layers: tuple[str, ...]  # of each variable
+    layers: tuple[str, ...]
+
+    def __call__(self, batch: dict[str, tf.Tensor], stop: int) -> Report:
+        sources = [batch["sources"]] if "sources" in batch else []
+        table_RK, norms_V, finite, rate = self.graph(
+            batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32), *sources
+        )
+        norms = _by_layer(self.layers, norms_V.numpy())
+        return Report(self.columns, table_RK.numpy(), norms, bool(finite), float(rate))
 
 
 def make_step(
@@ -136,36 +145,13 @@ def make_step(
     step: tf.Variable,
     world: World,
     spread_margin: Callable[[tf.Tensor], tf.Tensor] | None = None,
-) -> StepFunction:
-    """A function of a batch as of ``pipeline.train_batches`` and a stop request that trains one step.
+) -> Step:
+    """
+    Args:
+        learning_rate, spread_margin: of the step; the margin stays where it is None.
 
-    ``learning_rate`` and ``spread_margin`` are functions of the step; the margin stays where it is None.
     The update is applied only where every rank's loss and the reduced gradient are finite.
     """
-    graph = make_graph(config, network, update, learning_rate, loss_scale, step, world, spread_margin)
-
-    def run(batch: dict[str, tf.Tensor], stop: int) -> Report:
-        sources = [batch["sources"]] if "sources" in batch else []
-        table_RK, norms_V, finite, rate = graph.train(
-            batch["image"], batch["label"], batch["whole"], tf.constant(stop, tf.int32), *sources
-        )
-        norms = _by_layer(graph.layers, norms_V.numpy())
-        return Report(graph.columns, table_RK.numpy(), norms, bool(finite), float(rate))
-
-    return run
-
-
-def make_graph(
-    config: RunConfig,
-    network: CapsNet,
-    update: keras.optimizers.Optimizer,
-    learning_rate: Callable[[tf.Tensor], tf.Tensor],
-    loss_scale: LossScale,
-    step: tf.Variable,
-    world: World,
-    spread_margin: Callable[[tf.Tensor], tf.Tensor] | None = None,
-) -> StepGraph:
-    """What ``make_step`` runs."""
     variables = network.trainable_variables
     names = [variable.path for variable in variables]
     layers = [weights.layer_of(name) for name in names]
@@ -237,7 +223,7 @@ def make_graph(
         step.assign_add(1)
         return table_RK, norms_V, finite, rate
 
-    return StepGraph(train, tuple(columns), tuple(layers))
+    return Step(train, tuple(columns), tuple(layers))
 
 
 def _by_layer(layers: Sequence[str], norms_V: np.ndarray) -> dict[str, float]:

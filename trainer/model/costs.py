@@ -17,6 +17,9 @@ from trainer.errors import ConfigError
 from trainer.model.routing import LayerSizes, products
 from trainer.model.shapes import Shapes, projected, projects, shapes
 
+FORWARD_AND_BACKWARD = 3
+"""Multiply-adds of both passes, in those of the forward pass: a product has two gradients."""
+
 
 @dataclass(frozen=True)
 class Cost:

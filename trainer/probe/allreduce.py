@@ -2,7 +2,7 @@
 
 Every round takes each message over each link, so that a slow minute of the machine falls on all of them.
 
-Axes: L links, M message sizes, T times, R ranks.
+Axes: L links, M message sizes, T times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tensorflow as tf
 from trainer import distributed
 from trainer.distributed import World
 from trainer.probe import link
+from trainer.probe.together import slowest
 
 SIZES = tuple(2**power for power in range(10, 27, 2))
 """Bytes: 1 KiB to 64 MiB."""
@@ -48,7 +49,7 @@ def main(rates: Sequence[str]) -> int:
         spent = distributed.sum_values(world, [float(time.monotonic() - began > BUDGET_SECONDS)], "spent")
         if len(taken_TLM) >= LEAST and spent[0] > 0:  # the same on all ranks
             break
-    slowest_TLM = _slowest(world, np.array(taken_TLM))
+    slowest_TLM = slowest(world, np.array(taken_TLM))
     if world.is_first:
         runs = [_run(rate, sizes, slowest_TLM[:, at]) for at, rate in enumerate(rates or [""])]
         print(json.dumps({"ranks": world.size, "rounds": len(taken_TLM), "runs": runs}), flush=True)
@@ -71,15 +72,6 @@ def _round(world: World, messages: Sequence[tf.Tensor]) -> list[float]:
         distributed.sum_over_ranks(world, message, f"message.{at}").numpy()
         row_M.append(time.perf_counter() - start)
     return row_M
-
-
-def _slowest(world: World, own_TLM: np.ndarray) -> np.ndarray:
-    """A reduction has ended when it has on all ranks."""
-    all_RTLM = np.zeros((world.size, *own_TLM.shape))
-    all_RTLM[world.rank] = own_TLM
-    summed = distributed.sum_values(world, all_RTLM.ravel().tolist(), "times")
-    slowest: np.ndarray = summed.reshape(all_RTLM.shape).max(axis=0)
-    return slowest
 
 
 def _run(rate: str, sizes: Sequence[int], times_TM: np.ndarray) -> dict[str, object]:

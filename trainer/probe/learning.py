@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from trainer import eventfiles
 from trainer.errors import EXIT_DIVERGED, EXIT_DONE
+from trainer.probe.command import capsnet, overrides, said, training_records
 from trainer.probe.records import COLLAPSED, ERROR, NOT_FINITE, OK
 from trainer.probe.watch import leave
 from trainer.rundir import RunDirectory
 
-LAST_LINES = 2
 SIGNS = 2
 """Of dying, at least: uniform couplings alone are no death."""
 LAST_SHARE = 0.2
@@ -37,30 +37,27 @@ OF_LAYER = re.compile("^(?:routing|capsules)/")
 
 def main(spec: Path, answer: Path) -> int:
     given = json.loads(spec.read_text())
-    run = RunDirectory(answer.parent / "run")
-    fields = [f"--{name}={value}" for name, value in given["fields"].items()]
-    trained = _capsnet("train", given["recipe"], "--run", str(run.path), *fields)
-    if trained.returncode == EXIT_DIVERGED:
-        leave(answer, NOT_FINITE, _said(trained))
+    run, score = RunDirectory(answer.parent / "run"), answer.parent / "score.json"
+    done = capsnet("train", given["recipe"], "--run", str(run.path), *overrides(given["fields"]))
+    if done.returncode == EXIT_DIVERGED:
+        leave(answer, NOT_FINITE, said(done))
         return 0
-    scored = trained
-    if trained.returncode == EXIT_DONE:
-        scored = _capsnet("evaluate", str(run.path), "--json", str(answer.parent / "score.json"))
-    if scored.returncode != EXIT_DONE:
-        leave(answer, ERROR, _said(scored))
+    if done.returncode == EXIT_DONE:
+        done = capsnet("evaluate", str(run.path), "--json", str(score))
+    if done.returncode != EXIT_DONE:
+        leave(answer, ERROR, said(done))
         return 0
-    numbers = {**scores(json.loads((answer.parent / "score.json").read_text()), run.metrics), **health(run.path)}
+    training = training_records(run.metrics)
+    numbers = {**scores(json.loads(score.read_text()), training), **health(run.path)}
     dead = numbers.get("alarm_last", 0.0) >= SIGNS
     why = "uniform couplings and class capsules near 0 at the end" if dead else ""
-    leave(answer, COLLAPSED if dead else OK, why, curves(run.metrics), **numbers)
+    leave(answer, COLLAPSED if dead else OK, why, curves(training), **numbers)
     return 0
 
 
-def scores(found: Any, metrics: Path) -> dict[str, float]:
+def scores(found: Any, training: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Of the test split: accuracy, loss, lead of the right class and calibration error; of training: the last fifth's
     accuracy, and the median speed."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    training = [each for each in records if each["kind"] == "train"]
     last = training[-max(1, round(LAST_SHARE * len(training))) :]
     return {
         **{name: found[name] for name in ("accuracy", "loss", "lead", "calibration_error")},
@@ -69,10 +66,8 @@ def scores(found: Any, metrics: Path) -> dict[str, float]:
     }
 
 
-def curves(metrics: Path) -> dict[str, list[float]]:
+def curves(training: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """Of training, at each record of the run: step, loss, accuracy of the records since the last."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    training = [each for each in records if each["kind"] == "train"]
     return {name: [float(each[name]) for each in training] for name in ("step", "loss", "accuracy")}
 
 
@@ -111,15 +106,6 @@ SHORT = {
     name: f"class_capsules/{name}"
     for name in ("entropy", "effective_parents", "winner_changed", "favourite_changed", "agreement")
 }
-
-
-def _capsnet(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", *arguments]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    return " / ".join(done.stderr.strip().splitlines()[-LAST_LINES:]) or f"exit code {done.returncode}"
 
 
 def _number(value: Any) -> float | None:

@@ -34,8 +34,6 @@ ROUNDS, SECONDS = 7, 10.0
 """At least three rounds, at most so many, and no new one after so many seconds."""
 WARM_UP = 2
 SMALL_LENGTH = 1e-3
-FORWARD_AND_BACKWARD = 3
-"""Multiply-adds of both passes, in those of the forward pass."""
 
 
 def main(what: str, spec: Path) -> int:
@@ -73,7 +71,7 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
     numbers |= {
         "multiply_adds": macs,
         "parameters": total.parameters,
-        "floor_seconds": FORWARD_AND_BACKWARD * macs / rate,  # at the rate of the matrix product
+        "floor_seconds": costs.FORWARD_AND_BACKWARD * macs / rate,  # at the rate of the matrix product
         "rounds": len(times["step"]),
     }
     loss = float(passes["forward"]())

@@ -2,7 +2,7 @@
 
 Rank 0 prints JSON.
 
-Axes: K passes, T times, R ranks.
+Axes: K passes, T times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import tensorflow as tf
 from trainer import config as configuration
 from trainer import configs, distributed
 from trainer.model import costs
-from trainer.probe.passes import FORWARD_AND_BACKWARD, SIDE, WARM_UP, passes_of, reference
+from trainer.probe.passes import SIDE, WARM_UP, passes_of, reference
+from trainer.probe.together import slowest
 
 ROUNDS = 15
 
@@ -40,11 +41,8 @@ def main(spec: Path) -> int:
             row_K.append(time.perf_counter() - began)
         if turn >= WARM_UP:
             taken_TK.append(row_K)
-    mine_RTK = np.zeros((world.size, len(taken_TK), len(runs)))
-    mine_RTK[world.rank] = taken_TK
-    all_RTK = distributed.sum_values(world, mine_RTK.ravel().tolist(), "times").reshape(mine_RTK.shape)
+    slowest_TK = slowest(world, np.array(taken_TK))
     if world.is_first:
-        slowest_TK = all_RTK.max(axis=0)
         seconds = dict(zip(runs, np.median(slowest_TK, axis=0).tolist(), strict=True))
         low_K, high_K = np.quantile(slowest_TK, (0.25, 0.75), axis=0)
         total = costs.costs(config.model).total
@@ -55,7 +53,7 @@ def main(spec: Path) -> int:
             "parameters": total.parameters,
             "gradient_bytes": 4 * total.parameters,
             "multiply_adds": macs,
-            "floor_seconds": FORWARD_AND_BACKWARD * macs / (SIDE**3 / seconds["reference"]),
+            "floor_seconds": costs.FORWARD_AND_BACKWARD * macs / (SIDE**3 / seconds["reference"]),
             "exposed_seconds": seconds["step"] - seconds.get("local", seconds["step"]),
         }
         print(json.dumps(found), flush=True)

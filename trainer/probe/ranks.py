@@ -8,19 +8,17 @@ pass is a difference of two (``exposed``). Then a real training run, for images/
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from trainer.errors import EXIT_DONE, CapsnetError
+from trainer.probe.command import capsnet, overrides, said, training_records
 from trainer.probe.records import ERROR, OK
 from trainer.probe.together import run_ranks
 from trainer.probe.watch import leave
 from trainer.rundir import RunDirectory
-
-LAST_LINES = 2
 
 
 def main(spec: Path, answer: Path) -> int:
@@ -32,15 +30,12 @@ def main(spec: Path, answer: Path) -> int:
         leave(answer, ERROR, str(error))
         return 0
     run = RunDirectory(answer.parent / "run")
-    words = ["launch", "--ranks", str(ranks)] if ranks > 1 else []
-    fields = [f"--{name}={value}" for name, value in given["fields"].items()]
-    command = [sys.executable, "-m", "trainer", *words, "train", given["recipe"], "--run", str(run.path), *fields]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    launch = ["launch", "--ranks", str(ranks)] if ranks > 1 else []
+    done = capsnet(*launch, "train", given["recipe"], "--run", str(run.path), *overrides(given["fields"]))
     if done.returncode != EXIT_DONE:
-        leave(answer, ERROR, " / ".join(done.stderr.strip().splitlines()[-LAST_LINES:]))
+        leave(answer, ERROR, said(done))
         return 0
-    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    training = [each for each in records if each["kind"] == "train"]
+    training = training_records(run.metrics)
     means = {name: float(np.median([each[name] for each in training])) for name in ("images_per_second", "input_wait")}
     leave(answer, OK, "", None, **parts, **means)
     return 0

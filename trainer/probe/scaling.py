@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -130,8 +130,5 @@ def calibrated() -> Habits:
 
 def table(work: Work, speeds: Sequence[float], ranks: Sequence[int], link: Link, habits: Habits) -> list[list[float]]:
     """Efficiencies: a row for each link speed in Gbit/s, a column for each number of ranks."""
-    links = [
-        Link(link.latency, speed * GIGABIT, link.inner_bytes_per_second, link.ranks_per_machine, link.fixed)
-        for speed in speeds
-    ]
+    links = [replace(link, bytes_per_second=speed * GIGABIT) for speed in speeds]
     return [[efficiency(work, count, each, habits) for count in ranks] for each in links]

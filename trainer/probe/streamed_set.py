@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.errors import EXIT_DONE, ConfigError, DataError
+from trainer.probe.command import capsnet, said
 from trainer.probe.photographs import photographs
 
 CLASSES, TESTED = 10, 20
@@ -44,8 +43,7 @@ def prepared(folder: Path, images: int, shards: int) -> Path:
             for number in range(count):
                 name = f"{split}/class{number % CLASSES}/{number:06d}.jpg"
                 archive.writestr(name, encoded[number % DIFFERENT])
-    command = [sys.executable, "-m", "trainer", "data", "prepare", str(source), str(made)]
-    done = subprocess.run([*command, "--shards", f"train={shards},test=1"], capture_output=True, text=True)
+    done = capsnet("data", "prepare", str(source), str(made), "--shards", f"train={shards},test=1")
     if done.returncode != EXIT_DONE:
-        raise DataError(" / ".join(done.stderr.strip().splitlines()[-2:]))
+        raise DataError(said(done))
     return made

@@ -32,8 +32,8 @@ from trainer.probe.records import ERROR, OK
 from trainer.probe.slow_link import BITS
 from trainer.probe.streamed_set import checked, prepared
 from trainer.probe.watch import leave
+from trainer.storage.connection import EMULATOR
 
-EMULATOR = "STORAGE_EMULATOR_HOST"
 SAMPLED_EVERY = 8
 """Steps between two looks at the size of the cache."""
 

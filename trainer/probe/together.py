@@ -8,6 +8,11 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer import distributed
+from trainer.distributed import World
 from trainer.errors import ConfigError
 from trainer.launch import mpi
 from trainer.probe import link
@@ -53,6 +58,15 @@ def run_ranks(module: str, ranks: int, *arguments: str, private: bool = False, s
         last = " / ".join((wrong or said).strip().splitlines()[-2:])
         raise ConfigError(f"{ranks} ranks of {module} ended with {process.returncode}: {last}")
     return json.loads(said.strip().splitlines()[-1])
+
+
+def slowest(world: World, own_X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of all ranks' times, of any shape: what ranks do together has ended when it has on all."""
+    all_RX = np.zeros((world.size, *own_X.shape))
+    all_RX[world.rank] = own_X
+    summed = distributed.sum_values(world, all_RX.ravel().tolist(), "times")
+    found: NDArray[np.float64] = summed.reshape(all_RX.shape).max(axis=0)
+    return found
 
 
 def _end(process: subprocess.Popen[str]) -> None:

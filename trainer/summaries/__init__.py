@@ -5,7 +5,7 @@
     routing.py   from a look to values: is routing alive?
     alarm.py     the state that capsule networks die in
     pictures.py  reconstructions, poses varied, coupling maps
-    figures.py    the confusion matrix
+    figures.py   the confusion matrix
     said.py      configuration, hyperparameters, layout of the Custom Scalars page
     values.py    values of an event
     board.py     the one writer

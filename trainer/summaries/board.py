@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trainer import eventfiles
 from trainer.config import RunConfig
+from trainer.data import index as data_index
 from trainer.data.index import Index
 from trainer.model import shapes
 from trainer.model.network import CapsNet
@@ -57,7 +58,8 @@ class Board:
 
     def __init__(self, folder: Path, config: RunConfig, network: CapsNet, index: Index) -> None:
         """Writes nothing yet; reads what earlier parts of the run said, so as to say it once. Raises OSError."""
-        self._config, self._network, self._classes = config, network, index.classes
+        self._config, self._network, self._labels = config, network, data_index.label_names(index, config)
+        self._confusion_at: int | None = None
         self._file = eventfiles.EventFile(folder)
         self._look = make_look(config, network)
         once = [
@@ -84,11 +86,14 @@ class Board:
         """Means over the test records, by the names of ``tags.TEST``; any other name is a term of the loss.
 
         Args:
-            confusion_JJ: records; rows: the right class, columns: the one that was found.
+            confusion_JJ: records; rows: the right class, columns: the one that was found. Drawn no more often than
+                other pictures, by ``log.observe_every_steps``: drawing takes as long as a few steps.
         """
         found = _scalars(means, tags.TEST, tags.TEST_TERM)
-        if confusion_JJ is not None:
+        every, before = self._config.log.observe_every_steps, self._confusion_at
+        if confusion_JJ is not None and every and (before is None or step - before >= every):
             found.append(self._confusion(step, confusion_JJ))
+            self._confusion_at = step
         self._write(step, found)
 
     def observe(self, step: int, batch: Mapping[str, tf.Tensor]) -> Signs:
@@ -125,7 +130,7 @@ class Board:
 
         right, records = int(np.trace(confusion_JJ)), max(int(confusion_JJ.sum()), 1)
         title = f"{records:,} test records, step {step}\naccuracy {100 * right / records:.2f} %"
-        drawn = figures.confusion(confusion_JJ, self._classes, title)
+        drawn = figures.confusion(confusion_JJ, self._labels, title)
         return values.image(tags.CONFUSION, figures.pixels(drawn))
 
     def _pictures(self, images_NHWC: np.ndarray, look: Look) -> list[Any]:

@@ -54,7 +54,7 @@ def config_text(config: RunConfig, network: CapsNet, index: Index) -> str:
     default = RunConfig()
     lines = [
         f"**{config.recipe or 'no recipe'}**: {network.count_params():,} parameters; data set {index.name}, "
-        f"{len(index.classes)} classes, {split.records:,} training records. "
+        f"{config.model.classes} classes, {split.records:,} training records. "
         "Bold: not the default. `config.json` in the run's folder holds the same.",
     ]
     sections: dict[str, list[tuple[str, FieldInfo]]] = {}

@@ -55,7 +55,7 @@ def test_scalars_stand_under_their_tags(tmp_path: Path) -> None:
 
 
 def test_a_test_has_its_confusion_as_a_picture(tmp_path: Path) -> None:
-    config = configured()
+    config = configured(log__observe_every_steps=10)
     board = board_for(tmp_path, config, built(config))
     for step, right in ((10, 3), (20, 30)):
         board.test(step, TEST, right * np.eye(10, dtype=np.int64) + 1)
@@ -69,6 +69,24 @@ def test_a_test_has_its_confusion_as_a_picture(tmp_path: Path) -> None:
     blue = [float((picture_HWC[..., 2].astype(int) - picture_HWC[..., 0] > 60).mean()) for picture_HWC in drawn]
     assert blue[1] > 0.02  # the diagonal
     assert (drawn[0] != drawn[1]).mean() > 0.01
+
+
+@pytest.mark.parametrize(("every", "steps"), [(10, [10, 20, 31]), (1, [10, 15, 20, 29, 31]), (0, [])])
+def test_confusion_is_drawn_no_more_often_than_other_pictures(tmp_path: Path, every: int, steps: list[int]) -> None:
+    config = configured(log__observe_every_steps=every)
+    board = board_for(tmp_path, config, built(config))
+    for step in (10, 15, 20, 29, 31):
+        board.test(step, TEST, np.eye(10, dtype=np.int64))
+    board.close()
+    assert [step for step, value in values_in(tmp_path) if value.tag == tags.CONFUSION.name] == steps
+
+
+def test_labels_of_class_and_angle_have_their_names(tmp_path: Path) -> None:
+    config = configured(data__rotations=2, model__classes=20)
+    board = board_for(tmp_path, config, built(config))
+    board.test(10, TEST, np.eye(20, dtype=np.int64))
+    board.close()
+    assert tags.CONFUSION.name in {value.tag for _, value in values_in(tmp_path)}
 
 
 def test_every_tag_is_explained(tmp_path: Path) -> None:

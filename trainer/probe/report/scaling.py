@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
+from trainer.model.costs import FORWARD_AND_BACKWARD
 from trainer.probe import limits, network
 from trainer.probe import scaling as model
 from trainer.probe.limits import CENTRE, Found
@@ -93,7 +94,7 @@ def _tables(study: Study, found: Found) -> str:
             told.append(f"<p>{escape(arm.name)}: not measured.</p>")
             continue
         factor = numbers["step_seconds"] / numbers["floor_seconds"]
-        compute = factor * 3 * numbers["multiply_adds"] / PRODUCTS_PER_SECOND
+        compute = factor * FORWARD_AND_BACKWARD * numbers["multiply_adds"] / PRODUCTS_PER_SECOND
         backward = compute * (1 - numbers["forward_seconds"] / numbers["gradient_seconds"])
         work = Work(compute, backward, numbers["gradient_bytes"])
         grid = model.table(work, SPEEDS, RANKS, Link(LATENCY, math.nan), model.calibrated())

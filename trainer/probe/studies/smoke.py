@@ -1,4 +1,4 @@
-"""Three minutes on two cores: what a step costs over parents and children, routed and not."""
+"""Two minutes on two cores: what a step costs over parents and children, routed and not."""
 
 from trainer.probe.study import Arm, Budget, Study, over
 
