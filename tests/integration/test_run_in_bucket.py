@@ -20,6 +20,7 @@ from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
 from tests.integration.harness import PATIENCE, SMALL, STEPS, Run, start, train
 from trainer import checkpoint
+from trainer.errors import ObjectChanged
 from trainer.output import copies, newest, ranklog, streams
 from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
@@ -139,12 +140,25 @@ def test_a_second_process_is_refused_and_a_zombie_is_fenced(bucket: Bucket) -> N
     other = Ledger(uri)
     with pytest.raises(Exception, match=r"trains there \(attempt 1, sign of life"):
         other.begin("another job")
-    seen = newest.read(uri)  # as an attempt that a cluster began, because it took this one for dead
-    newest.replace(uri, seen, newest.Newest(2, seen.newest.checkpoints))
+    claimed = claim(uri, attempt=2)  # as one that a cluster began, because it took the running one for dead
     code, output = run.finish()
     assert code == 2, output
     assert f"{uri}: attempt 2 at this run writes there now; attempt 1 stops" in output
-    assert newest.read(uri).newest == newest.Newest(2, seen.newest.checkpoints)
+    assert newest.read(uri).newest == claimed
+
+
+def claim(uri: str, attempt: int) -> newest.Newest:
+    """What a later attempt puts in the bucket while an earlier one still writes there, between two of its writes."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        seen = newest.read(uri)
+        claimed = newest.Newest(attempt, seen.newest.checkpoints)
+        try:
+            newest.replace(uri, seen, claimed)
+        except ObjectChanged:
+            assert time.monotonic() < deadline, f"{uri} is always written by somebody else first"
+        else:
+            return claimed
 
 
 def test_a_large_file_of_a_checkpoint_goes_in_pieces_and_comes_back_whole(
