@@ -27,8 +27,8 @@ what is said:
   classes      recall and precision; of more than 20 the worst and the best 10
   confusions   what is taken for what most often; the whole matrix for up to 10
                classes here, for any number in --json and as a picture
-Everything goes into TensorBoard too, as the run RUN/evaluation/SET (of a run in a
-bucket it does not: take --json and --plots).
+Everything goes into TensorBoard too, as the run RUN/evaluation/SET; from a bucket
+'capsnet sync' brings it with the run.
 
 --overlap tests on pairs a network that was trained on single things. Its canvas
 has the size of one image, so the two lie on each other without a shift. Scenes
@@ -78,6 +78,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         with copies.local(parsed.run, parsed.checkpoint) as run:
             return rank.evaluate(
                 run,
+                parsed.run,
                 parsed.checkpoint,
                 parsed.data,
                 parsed.split,

@@ -24,6 +24,7 @@ from trainer.output import ranklog
 from trainer.plan import Command, Plan
 from trainer.progress import Progress
 from trainer.rundir import RunDirectory
+from trainer.storage import Location
 
 log = logging.getLogger("capsnet")
 
@@ -122,6 +123,7 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
 
 def evaluate(
     run: Path,
+    place: Location,
     which: str,
     data: str | None,
     split: str | None,
@@ -134,6 +136,7 @@ def evaluate(
     """Scores one checkpoint; the ranks share the test records. Rank 0 says it, and writes it for TensorBoard.
 
     Args:
+        place: what a person calls ``run``: the same, or where in a bucket it was fetched from.
         tests: of ``scoring.run.TESTS``; none: all that the run's network can be tested on.
         output: a file that gets the score as JSON.
         plots: a folder that gets calibration and confusion as PNG.
@@ -154,12 +157,12 @@ def evaluate(
     chosen = [test for test in scoring.TESTS if test in tests] or scoring.tests_of(config)
     for test in chosen:
         scoring.config_for(config, test)
-    told = Output(run, output, plots, beside(data, split))
+    told = Output(run, place, output, plots, beside(data, split))
     if world.is_first:
         told.check()
     device = runtime.set_up(config, world)
     distributed.join(world)
-    log.info("checkpoint: %s, %s", found.path, device)
+    log.info("checkpoint: %s, %s", RunDirectory(run, str(place)).told(found.path), device)
     # there is nothing to save: in the starting phase a stop request ends the process at once
     progress = Progress(0, config.log.print_seconds, quiet=not world.is_first)
     reports = []

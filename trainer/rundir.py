@@ -6,6 +6,7 @@ runs/quick-20260101-120000/
     metrics.jsonl     one record a line
     log.txt           what was printed, with times
     events.out.*      for TensorBoard
+    evaluation/SET/   of 'capsnet evaluate': events of their own, beside the training's
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trainer.config import RunConfig
 from trainer.errors import CheckpointError, ConfigError, InterruptedRun
 from trainer.storage import atomic_write
 
+EVALUATION = "evaluation"
 LOCK = ".lock"
 LOCK_PATIENCE_SECONDS = 5.0
 """The ranks of a run that was killed notice it within about a second; a resume waits for them."""

@@ -252,8 +252,8 @@ def board(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         process.kill()
 
 
-def steps_shown(address: str, run: str) -> list[int]:
-    url = f"{address}/data/plugin/scalars/scalars?tag=loss/total&run={run}"
+def steps_shown(address: str, run: str, tag: str = "loss/total") -> list[int]:
+    url = f"{address}/data/plugin/scalars/scalars?tag={tag}&run={run}"
     try:
         with urllib.request.urlopen(url) as answer:
             return [int(point[1]) for point in json.load(answer)]
@@ -315,3 +315,27 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     assert (change.cut, change.appended) == (994, 5)
     assert place.read_bytes() == taken_back
     assert place.stat().st_ino == inode
+
+
+def test_a_score_of_a_run_in_a_bucket_comes_to_tensorboard(bucket: Bucket, board: tuple[Path, str]) -> None:
+    folder, address = board
+    uri = f"{bucket.uri}/runs/one"
+    code, output = in_bucket(uri).finish()
+    assert code == 0, output
+    command = [sys.executable, "-m", "trainer", "evaluate", uri, "--affine"]
+    stored = []
+    for _ in range(2):  # the second in the place of the first
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert f"checkpoint: {uri}/checkpoints/" in printed
+        assert f"{uri}/evaluation/affine\n" in printed
+        stored.append([name for name in bucket.names() if "/evaluation/" in name])
+        sync(f"{bucket.uri}/runs", folder)
+        assert [f"runs/{path.relative_to(folder)}" for path in folder.rglob("evaluation/**/*tfevents*")] == stored[-1]
+        assert sync(f"{bucket.uri}/runs", folder) == []
+    (first,), (second,) = stored
+    assert first != second
+    deadline = time.monotonic() + PATIENCE
+    while not (steps := steps_shown(address, "one/evaluation/affine", "evaluation/accuracy")):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert steps == [STEPS]

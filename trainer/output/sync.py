@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.errors import ObjectChanged
-from trainer.output import newest, streams
+from trainer.output import evaluated, newest, streams
 from trainer.output.streams import PART_BYTES
+from trainer.rundir import EVALUATION
 from trainer.storage import Entry, atomic_write, listing, read_range
 
 STATE = ".sync.json"
@@ -41,12 +42,12 @@ def _runs(found: Iterable[str]) -> list[str]:
     return sorted(name.removesuffix(newest.NAME).rstrip("/") for name in indices)
 
 
-def _streams(found: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """The streams of each run, as a listing of their folder would give them: one listing does for all runs."""
+def _below(folder: str, found: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, dict[str, Entry]]:
+    """What a folder of each run holds, as a listing of it would give it: one listing does for all runs."""
     of_run: dict[str, dict[str, Entry]] = {run: {} for run in runs}
     for name, entry in found.items():
-        run, folder, rest = f"/{name}".rpartition(f"/{streams.FOLDER}/")
-        if folder and run.removeprefix("/") in of_run:
+        run, between, rest = f"/{name}".rpartition(f"/{folder}/")
+        if between and run.removeprefix("/") in of_run:
             of_run[run.removeprefix("/")][rest] = entry
     return of_run
 
@@ -59,7 +60,8 @@ def sync(prefix: str, folder: Path) -> list[Change]:
     """
     changes = []
     found = listing(prefix)
-    for name, those in _streams(found, _runs(found)).items():
+    scores = _below(EVALUATION, found, _runs(found))
+    for name, those in _below(streams.FOLDER, found, _runs(found)).items():
         place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
         stored = streams.newest_of(place, those)
         if stored is None:
@@ -69,6 +71,7 @@ def sync(prefix: str, folder: Path) -> list[Change]:
         try:
             for file, parts in stored.parts.items():
                 changes += _bring(here / file, parts, same)
+            changes += [Change(*each) for each in evaluated.bring(place, scores[name], here)]
         except ObjectChanged:  # a part grew since it was listed; the next look brings what it has become
             continue
         if not same:

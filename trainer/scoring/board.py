@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer import eventfiles
+from trainer.rundir import EVALUATION
 from trainer.scoring import plots, table
 from trainer.scoring.report import Report
 from trainer.summaries import figures, values
 from trainer.summaries.tags import Tag
 
-FOLDER = "evaluation"
 PICTURES = {
     "calibration": Tag("evaluation/calibration", "Accuracy over confidence; on the diagonal it is as sure as right."),
     "confusion": Tag("evaluation/confusion", "Rows: the right class; columns: what was found; shares of a row."),
@@ -28,7 +28,7 @@ def write(run: Path, name: str, found: Report) -> Path:
     Raises:
         OSError: the folder cannot be written. InterruptedRun: the disk is full.
     """
-    folder = run / FOLDER / name
+    folder = run / EVALUATION / name
     folder.mkdir(parents=True, exist_ok=True)
     for old in eventfiles.paths(folder):
         old.unlink()

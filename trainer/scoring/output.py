@@ -11,16 +11,23 @@ from typing import Any
 
 from trainer import storage
 from trainer.errors import ConfigError
+from trainer.output import evaluated
+from trainer.rundir import EVALUATION
 from trainer.scoring import board, plots, table
 from trainer.scoring.report import Report, as_json
+from trainer.storage import Location
 from trainer.summaries import figures
 
 
 @dataclass(frozen=True)
 class Output:
-    """``beside``: what is added to the names of what is written where not the run's own test split is scored."""
+    """``run`` is what is read, ``place`` what a person calls it: the same, or a run in a bucket.
+
+    ``beside``: what is added to the names of what is written where not the run's own test split is scored.
+    """
 
     run: Path
+    place: Location
     json_file: Path | None
     plot_folder: Path | None
     beside: str = ""
@@ -40,7 +47,7 @@ class Output:
         """Says one report and draws it.
 
         Raises:
-            ConfigError: a file cannot be written. InterruptedRun: the disk is full.
+            ConfigError: a file cannot be written. InterruptedRun: the disk is full. StorageError, StorageRefused.
         """
         say(f"\n{table.title(report)}")
         for line in table.lines(report):
@@ -53,9 +60,11 @@ class Output:
                 _write(path, figures.png(drawn(report)), "--plots")
                 say(f"{what + ':':{table.KEY}}{path}")
         try:
-            written = board.write(self.run, name, report)
+            written: Location = board.write(self.run, name, report)
         except OSError as error:
-            raise ConfigError(f"{self.run / board.FOLDER}: cannot be written ({error.strerror})") from None
+            raise ConfigError(f"{self.run / EVALUATION}: cannot be written ({error.strerror})") from None
+        if storage.is_cloud(self.place):
+            written = evaluated.store(str(self.place), name, Path(written))
         say(f"{'TensorBoard:':{table.KEY}}{written}")
 
     def write_json(self, reports: Sequence[Report]) -> None:

@@ -223,7 +223,7 @@ def test_pictures_are_drawn(classes: int) -> None:
 def test_each_row_of_confusions_is_a_line_of_the_json(tmp_path: Path) -> None:
     config, scores, labels, weights = case(classes=300)
     found = scored(config, scores, labels, weights)
-    output = Output(tmp_path, tmp_path / "score.json", None)
+    output = Output(tmp_path, tmp_path, tmp_path / "score.json", None)
     output.write_json([found])
     text = (tmp_path / "score.json").read_text()
     assert json.loads(text)["confusion"] == [list(row) for row in found.confusion]
