@@ -1,26 +1,55 @@
-"""Arms that the studies of learning share, each with the learning rate that the study ``rates`` found for it."""
+"""Arms that the studies of learning share, each with the learning rate that a study of rates found for it."""
 
-from trainer.probe.study import Arm
+from collections.abc import Mapping
+
+from trainer.probe.study import Arm, Changes
 
 RATES = {"dynamic": "0.01", "sharp": "0.01", "convolutions": "0.005", "uniform": "0.02", "random": "0.01"}
 """Best training accuracy of ``docs/probes/rates``, at the centre and with a seed of its own."""
-SHARP = "0.1"
-"""Of a temperature: agreement counts ten times as much."""
+SHARP, SOFT = "0.1", "10"
+"""Of a temperature: agreement counts ten times as much, or a tenth."""
 
+DYNAMIC = {"model.routing.algorithm": "dynamic"}
 ROUTINGS = {
-    "dynamic": {"model.routing.algorithm": "dynamic"},
-    "sharp": {"model.routing.algorithm": "dynamic", "model.routing.temperature": SHARP},
+    "dynamic": DYNAMIC,
+    "sharp": {**DYNAMIC, "model.routing.temperature": SHARP},
     "convolutions": {"model.head.kind": "conv_parameters"},
     "uniform": {"model.routing.algorithm": "uniform"},
     "random": {"model.routing.algorithm": "random"},
 }
 CONTROLS = ("convolutions", "uniform", "random")
 
+REMEDIES = {
+    "dynamic": DYNAMIC,
+    "last gradient": {**DYNAMIC, "model.routing.stop_gradient": "true"},
+    "bias": {**DYNAMIC, "model.routing.bias": "true"},
+    "cosine": {**DYNAMIC, "model.routing.agreement": "cosine"},
+    "soft": {**DYNAMIC, "model.routing.temperature": SOFT},
+    "clipped": {**DYNAMIC, "optimizer.clip_norm": "1"},
+    "self-routing": {"model.routing.algorithm": "self_routing"},
+    "inverted": {"model.routing.algorithm": "inverted"},
+    "uniform": {"model.routing.algorithm": "uniform"},
+}
+"""What might save dynamic routing in a deep stack, other routings, and the control that learns there."""
+
 
 def arms(*, tuned: bool) -> tuple[Arm, ...]:
     """Dynamic routing in the manner of the paper, and with sharper couplings; controls. Its first iteration alone is
     uniform routing, so that there is no arm for it."""
+    return _arms(ROUTINGS, RATES if tuned else {})
+
+
+def remedies(rates: Mapping[str, str]) -> tuple[Arm, ...]:
+    """``REMEDIES``, with a learning rate for each, or with the recipe's."""
+    return _arms(REMEDIES, rates)
+
+
+def _arms(named: Mapping[str, Changes], rates: Mapping[str, str]) -> tuple[Arm, ...]:
     return tuple(
-        Arm(name, {**fields, **({"optimizer.learning_rate": RATES[name]} if tuned else {})}, name in CONTROLS)
-        for name, fields in ROUTINGS.items()
+        Arm(
+            name,
+            {**fields, **({"optimizer.learning_rate": rates[name]} if name in rates else {})},
+            name in CONTROLS,
+        )
+        for name, fields in named.items()
     )
