@@ -86,6 +86,7 @@ format: $(TESTING) ## mend what lint can
 bench: $(TESTING) $(HOROVOD) ## table of speeds, as ratios within one run
 	@$(BIN)/python -m trainer.bench $(ARGS)
 	@$(BIN)/python -m tools.bench_data
+	@$(BIN)/python -m tools.bench_stop
 
 bench-routing: $(TESTING) ## time and memory of routing against what it could cost
 	@$(BIN)/python -m tools.bench_routing $(ARGS)

@@ -50,6 +50,16 @@ PHOTOGRAPHS = 64, 500, 375
 """How many, and their pixels: those of ImageNet."""
 
 
+def make_bucket(endpoint: str) -> str:
+    """Its address."""
+    body = json.dumps({"name": BUCKET}).encode()
+    request = urllib.request.Request(
+        f"{endpoint}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    urllib.request.urlopen(request).close()
+    return f"gs://{BUCKET}"
+
+
 def put(endpoint: str, name: str, data: bytes) -> None:
     url = f"{endpoint}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}"
     urllib.request.urlopen(urllib.request.Request(url, data, method="POST")).close()
@@ -228,11 +238,7 @@ def main() -> int:
     parsed, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary, server.running(advertised="http://127.0.0.1:1") as endpoint:
         os.environ["STORAGE_EMULATOR_HOST"] = endpoint
-        body = json.dumps({"name": BUCKET}).encode()
-        request = urllib.request.Request(
-            f"{endpoint}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}, method="POST"
-        )
-        urllib.request.urlopen(request).close()
+        make_bucket(endpoint)
         parts = {
             "raw": lambda: raw(endpoint, parsed.repeats),
             "training": lambda: training(endpoint, parsed.repeats, Path(temporary)),
