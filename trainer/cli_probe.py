@@ -49,6 +49,11 @@ def add_probe(commands: Any) -> None:
     )
     run.add_argument("--shard", default="0/1", metavar="i/N", help="every Nth cell from i on, for several machines")
     run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
+    run.add_argument(
+        "--noisy-again",
+        action="store_true",
+        help="measure once more the cells that met a machine slower than most did, by the reference timed beside each",
+    )
     add_network(actions)
     action("studies", _studies, "list the studies")
     show = action("show", _show, "say what a study will do")
@@ -80,7 +85,15 @@ def _run(parsed: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: stops.append(number))
     print(f"study {study.name}: {study.about}\nrecords: {output}", flush=True)
-    run.run(study, output, _shard(parsed.shard), lambda line: print(line, flush=True), lambda: bool(stops))
+
+    run.run(
+        study,
+        output,
+        _shard(parsed.shard),
+        lambda line: print(line, flush=True),
+        lambda: bool(stops),
+        noisy_again=parsed.noisy_again,
+    )
     print(f"\nthe page: capsnet probe report {output}")
     return EXIT_DONE
 

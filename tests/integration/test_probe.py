@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import signal
@@ -64,6 +65,25 @@ def test_three_cells_of_which_two_run_out_of_memory(tmp_path: Path) -> None:
     assert "the limit is 1,500" in largest.why
     run.run(STUDY, tmp_path, (0, 1), lines.append, never)  # nothing is left
     assert sum(line.startswith("[") for line in lines) == 3
+
+
+def test_collected_results_go_on_and_what_met_a_slow_machine_is_measured_again(tmp_path: Path) -> None:
+    study = dataclasses.replace(STUDY, axes=(over("batch", "train.global_batch_size", ("8", "16", "32")),))
+    first, there = tmp_path / "first", tmp_path / "there"
+    run.run(study, first, (0, 1), print, never)
+    collect.write(first, there, print)
+    lines: list[str] = []
+    run.run(study, there, (0, 1), lines.append, never)
+    assert not [line for line in lines if line.startswith("[")]  # all of it is known
+    _, found = collect.results(there, print)
+    cell, result = found[1]
+    slow = {**result.numbers, "reference_seconds": 100 * result.numbers["reference_seconds"]}
+    Records(there).finish(dataclasses.replace(result, numbers=slow))
+    run.run(study, there, (0, 1), lines.append, never, noisy_again=True)
+    assert [line.split("] ")[1] for line in lines if line.startswith("[")] == [cell.key]
+    again = [result for _, result in collect.results(there, print)[1]]
+    assert again.pop(1).numbers["reference_seconds"] < slow["reference_seconds"] / 2
+    assert again == [old for other, old in found if other != cell]
 
 
 def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:

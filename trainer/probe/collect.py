@@ -10,37 +10,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import ConfigError
 from trainer.probe import todo
-from trainer.probe.records import FOLDER, STUDY, VERSION, Known, Records, Result
-from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, cells
+from trainer.probe.records import FOLDER, STUDY, VERSION, Known, Records, Result, study_of
+from trainer.probe.study import Cell, Study, cells
 from trainer.storage import Location, atomic_write, join, listing, read_bytes
 
 SKIPPED, MISSING = "skipped", "not measured"
 LINES = "cells.jsonl"
-
-
-def study_of(output: Location) -> Study:
-    """The study as it was declared. Raises ConfigError where there is none."""
-    place = join(output, STUDY)
-    try:
-        if STUDY not in listing(output):
-            raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
-        content = json.loads(read_bytes(place))["study"]
-        return Study(
-            **{
-                **content,
-                "budget": Budget(**content["budget"]),
-                "thresholds": Thresholds(**content["thresholds"]),
-                "arms": tuple(Arm(**arm) for arm in content["arms"]),
-                "axes": tuple(Axis(**{**axis, "arms": tuple(axis["arms"])}) for axis in content["axes"]),
-                "seeds": tuple(content["seeds"]),
-            }
-        )
-    except OSError as error:
-        raise ConfigError(f"{output}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{place}: not a study of this version ({error})") from None
 
 
 def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[tuple[Cell, Result]]]:
@@ -61,8 +37,7 @@ def results(output: Location, say: Callable[[str], None]) -> tuple[Study, list[t
 
 def _known(output: Location, say: Callable[[str], None]) -> Known:
     """From the records; where there are none, from what ``write`` made of them."""
-    names_there = listing(output)
-    if LINES not in names_there or any(name.startswith(f"{FOLDER}/") for name in names_there):
+    if LINES not in listing(output) or _has_records(output):
         return Records(output).known(say)
     results: dict[str, Result] = {}
     names = {field.name for field in fields(Result)}
@@ -76,6 +51,17 @@ def _known(output: Location, say: Callable[[str], None]) -> Known:
         except (ValueError, KeyError, TypeError):
             say(f"{LINES}, line {number}: cut short, or no record; left out")
     return Known({}, results)
+
+
+def unpack(output: Location, say: Callable[[str], None]) -> None:
+    """Makes records of what ``write`` left, where there are none, so that a study goes on from its results."""
+    if not _has_records(output):
+        for result in _known(output, say).results.values():
+            Records(output).finish(result)
+
+
+def _has_records(output: Location) -> bool:
+    return any(name.startswith(f"{FOLDER}/") for name in listing(output))
 
 
 def write(output: Location, folder: Path, say: Callable[[str], None]) -> list[Path]:

@@ -14,6 +14,8 @@ from trainer.probe.records import COLLAPSED, KILLED, MEMORY, NOT_FINITE, OK, TIM
 from trainer.probe.study import CENTRE, Axis, Cell, Study, centre_of
 
 MEASURED = (OK, COLLAPSED)
+NOISY = 1.25
+"""Times the median of the reference product: a cell that met a slower machine."""
 STOPS = {
     MEMORY: "memory",
     TIME: "time",
@@ -96,6 +98,15 @@ def at_one_speed(found: Found) -> list[tuple[Cell, Result]]:
         return replace(result, numbers=scaled)
 
     return [(cell, told(result)) for cell, result in found]
+
+
+def noisy(found: Found) -> list[Cell]:
+    """Cells whose times say more of what else ran than of themselves: scaling them is rough, measuring again better."""
+    references = [(cell, r.numbers["reference_seconds"]) for cell, r in found if "reference_seconds" in r.numbers]
+    if not references:
+        return []
+    middle = float(np.median([seconds for _, seconds in references]))
+    return [cell for cell, seconds in references if seconds > NOISY * middle]
 
 
 def curve(study: Study, found: Found, arm: str, axis: Axis) -> list[Point]:

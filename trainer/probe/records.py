@@ -16,7 +16,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from typing import Any
 import psutil
 
 from trainer.errors import ConfigError, StorageError
-from trainer.probe.study import Cell, Study, fingerprint
-from trainer.storage import Location, atomic_write, join, listing, make_folder, read_bytes
+from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, fingerprint
+from trainer.storage import Location, atomic_write, delete, join, listing, make_folder, read_bytes
 
 VERSION = 2
 STUDY, FOLDER = "study.json", "records"
@@ -66,6 +66,29 @@ class Known:
     results: dict[str, Result]
 
 
+def study_of(output: Location) -> Study:
+    """The study as it was declared. Raises ConfigError where there is none."""
+    place = join(output, STUDY)
+    try:
+        if STUDY not in listing(output):
+            raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
+        content = json.loads(read_bytes(place))["study"]
+        return Study(
+            **{
+                **content,
+                "budget": Budget(**content["budget"]),
+                "thresholds": Thresholds(**content["thresholds"]),
+                "arms": tuple(Arm(**arm) for arm in content["arms"]),
+                "axes": tuple(Axis(**{**axis, "arms": tuple(axis["arms"])}) for axis in content["axes"]),
+                "seeds": tuple(content["seeds"]),
+            }
+        )
+    except OSError as error:
+        raise ConfigError(f"{output}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{place}: not a study of this version ({error})") from None
+
+
 class Records:
     """At one output. Every method raises StorageError, StorageRefused, or ConfigError where a folder cannot be used."""
 
@@ -80,18 +103,15 @@ class Records:
         try:
             make_folder(self._folder)
             if STUDY in listing(self._output):
-                theirs = json.loads(read_bytes(place))
-                if theirs.get("fingerprint") != ours["fingerprint"]:
-                    name = theirs.get("study", {}).get("name", "unknown")
+                theirs = study_of(self._output)  # fields that came later have their defaults
+                if fingerprint(theirs) != ours["fingerprint"]:
                     raise ConfigError(
-                        f"{self._output}: holds study {name}, declared otherwise; choose another --output"
+                        f"{self._output}: holds study {theirs.name}, declared otherwise; choose another --output"
                     )
                 return
             atomic_write(place, (json.dumps(ours, indent=2) + "\n").encode())
         except OSError as error:
             raise ConfigError(f"{self._output}: cannot be used ({error.strerror}); choose another --output") from None
-        except ValueError:
-            raise ConfigError(f"{place}: not a study; choose another --output") from None
 
     def start(self, cell: Cell, times: int, limits: dict[str, float]) -> None:
         content = {"cell": cell.key, "limits": limits, "time": time.time(), "version": VERSION}
@@ -99,6 +119,14 @@ class Records:
 
     def finish(self, result: Result) -> None:
         self._write(f"{slug(result.cell)}.result.json", asdict(result))
+
+    def forget(self, cells: Iterable[Cell]) -> None:
+        """Removes what is known of cells, starts and results."""
+        there = listing(self._folder)
+        for cell in cells:
+            for name in there:
+                if name == f"{slug(cell.key)}.result.json" or name.startswith(f"{slug(cell.key)}.started-"):
+                    delete(join(self._folder, name))
 
     def known(self, say: Callable[[str], None]) -> Known:
         """Whole records of this version; others are named and left alone."""

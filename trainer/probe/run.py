@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.errors import CapsnetError, ConfigError, InterruptedRun
+from trainer.probe import collect, limits, todo
 from trainer.probe import records as recording
-from trainer.probe import todo
 from trainer.probe.records import ERROR, Records, Result
 from trainer.probe.study import Cell, Study, cells, config_of, split
 from trainer.probe.watch import Watched, watch
@@ -26,9 +26,18 @@ FOOTPRINT_SECONDS = 120.0
 
 
 def run(
-    study: Study, output: Location, shard: tuple[int, int], say: Callable[[str], None], stopped: Callable[[], bool]
+    study: Study,
+    output: Location,
+    shard: tuple[int, int],
+    say: Callable[[str], None],
+    stopped: Callable[[], bool],
+    *,
+    noisy_again: bool = False,
 ) -> None:
     """Measures the cells of shard (i, N), i from 0: every Nth of the study.
+
+    Args:
+        noisy_again: measured cells that met a slower machine first lose their records.
 
     Raises:
         ConfigError: the output or the memory limit cannot be used. InterruptedRun: stopped; records are whole.
@@ -36,6 +45,12 @@ def run(
     mine = cells(study)[shard[0] :: shard[1]]
     records = Records(output)
     records.claim(study)
+    collect.unpack(output, say)
+    if noisy_again:
+        of_study = collect.results(output, say)[1]
+        again = [cell for cell in limits.noisy(of_study) if cell in mine]
+        say(f"{len(again)} cells met a machine that was slower by more than {limits.NOISY - 1:.0%}: once more")
+        records.forget(again)
     for result in todo.killed(mine, records.known(say)):
         records.finish(result)
     say(f"at most {bound(study, len(todo.left(study, mine, records.known(say))))} for what is left")

@@ -86,6 +86,16 @@ def test_a_slow_minute_of_the_machine_is_taken_out_by_the_reference() -> None:
     assert steps == pytest.approx([1.0] * len(steps), rel=1e-12)  # rounding of a division
 
 
+def test_cells_on_a_slower_machine_are_named() -> None:
+    found = measured()
+    assert limits.noisy(found) == []
+    cell, result = found[3]
+    for seconds, expected in ((0.0124, []), (0.0126, [cell])):
+        found[3] = (cell, Result(cell.key, OK, {**result.numbers, "reference_seconds": seconds}))
+        assert limits.noisy(found) == expected
+    assert limits.noisy([(cell, Result(cell.key, OK))]) == []
+
+
 def test_a_power_law_is_found_with_its_exponent() -> None:
     xs = [10.0, 30.0, 100.0, 300.0]
     exact = limits.fit(xs, [2 * x**1.5 for x in xs])
