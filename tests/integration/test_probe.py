@@ -84,6 +84,10 @@ def test_collected_results_go_on_and_what_met_a_slow_machine_is_measured_again(t
     again = [result for _, result in collect.results(there, print)[1]]
     assert again.pop(1).numbers["reference_seconds"] < slow["reference_seconds"] / 2
     assert again == [old for other, old in found if other != cell]
+    Records(there).finish(dataclasses.replace(result, hardware={"cpu": "another"}))
+    with pytest.raises(ConfigError, match="of another machine"):
+        run.run(study, there, (0, 1), lines.append, never, noisy_again=True)
+    assert lines[-1].startswith("cells there were measured on another, this is ")
 
 
 def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from trainer.errors import CapsnetError, ConfigError, InterruptedRun
 from trainer.probe import collect, limits, todo
-from trainer.probe import records as recording
-from trainer.probe.records import ERROR, Records, Result
+from trainer.probe.records import ERROR, Records, Result, hardware, software
 from trainer.probe.study import Cell, Study, cells, config_of, split
 from trainer.probe.watch import Watched, watch
 from trainer.progress import clock
@@ -37,16 +36,22 @@ def run(
     """Measures the cells of shard (i, N), i from 0: every Nth of the study.
 
     Args:
-        noisy_again: measured cells that met a slower machine first lose their records.
+        noisy_again: measured cells that met this machine while it was slower first lose their records.
 
     Raises:
-        ConfigError: the output or the memory limit cannot be used. InterruptedRun: stopped; records are whole.
+        ConfigError: the output or the memory limit cannot be used, or ``noisy_again`` cells are of another machine.
+        InterruptedRun: stopped; records are whole.
     """
     mine = cells(study)[shard[0] :: shard[1]]
     records = Records(output)
     records.claim(study)
     collect.unpack(output, say)
+    others = sorted({r.hardware.get("cpu", "") for r in records.known(say).results.values()} - {hardware()["cpu"]})
+    if others:
+        say(f"cells there were measured on {'; '.join(others)}, this is {hardware()['cpu']}: times do not compare")
     if noisy_again:
+        if others:
+            raise ConfigError(f"{output}: cells of another machine are not measured again on this one")
         of_study = collect.results(output, say)[1]
         again = [cell for cell in limits.noisy(of_study) if cell in mine]
         say(f"{len(again)} cells met a machine that was slower by more than {limits.NOISY - 1:.0%}: once more")
@@ -133,8 +138,8 @@ def _result(cell: Cell, found: Watched) -> Result:
         found.numbers,
         found.why,
         dict(cell.fields),
-        recording.software(),
-        recording.hardware(),
+        software(),
+        hardware(),
         time.time(),
         series=found.series,
     )
