@@ -6,8 +6,8 @@ from trainer.probe.study import Arm, Changes
 
 RATES = {"dynamic": "0.01", "sharp": "0.01", "convolutions": "0.005", "uniform": "0.02", "random": "0.01"}
 """Best training accuracy of ``docs/probes/rates``, at the centre and with a seed of its own."""
-SHARP, SOFT = "0.1", "10"
-"""Of a temperature: agreement counts ten times as much, or a tenth."""
+SHARP = "0.1"
+"""Of a temperature: agreement counts ten times as much."""
 
 DYNAMIC = {"model.routing.algorithm": "dynamic"}
 ROUTINGS = {
@@ -24,13 +24,10 @@ REMEDIES = {
     "last gradient": {**DYNAMIC, "model.routing.stop_gradient": "true"},
     "bias": {**DYNAMIC, "model.routing.bias": "true"},
     "cosine": {**DYNAMIC, "model.routing.agreement": "cosine"},
-    "soft": {**DYNAMIC, "model.routing.temperature": SOFT},
-    "clipped": {**DYNAMIC, "optimizer.clip_norm": "1"},
-    "self-routing": {"model.routing.algorithm": "self_routing"},
     "inverted": {"model.routing.algorithm": "inverted"},
     "uniform": {"model.routing.algorithm": "uniform"},
 }
-"""What might save dynamic routing in a deep stack, other routings, and the control that learns there."""
+"""What might save dynamic routing in a deep stack, another routing, and the control that learns there."""
 
 
 def arms(*, tuned: bool) -> tuple[Arm, ...]:
