@@ -123,6 +123,14 @@ def test_the_page_says_what_it_shows_and_needs_nothing_else() -> None:
         assert cell.key in page
 
 
+def test_the_page_names_cells_whose_times_are_rough() -> None:
+    found = measured()
+    assert "is rough" not in page_of([(STUDY, found)])
+    cell, result = found[3]
+    found[3] = (cell, Result(cell.key, OK, {**result.numbers, "reference_seconds": 1.0}))
+    assert f"which is rough: {cell.key}. " in page_of([(STUDY, found)])
+
+
 def test_several_studies_on_one_page() -> None:
     other = dataclasses.replace(STUDY, name="other")
     page = page_of([(STUDY, measured()), (other, measured({"20": MEMORY}))])

@@ -78,7 +78,8 @@ def _answer(study: Study, found: Found, ends: Sequence[Limit]) -> str:
     return (
         f'<p><a href="#{escape(study.name)}"><b>{escape(study.name)}</b></a>: {escape(study.about)}. '
         f"{escape(words.answer(study, ends))}</p>{tables.overview(study, ends)}<ul>{lines}</ul>"
-        f'<p class="small">{measured} of {len(found)} cells are measured{beyond}. {escape(words.rules(study))}</p>'
+        f'<p class="small">{measured} of {len(found)} cells are measured{beyond}. {escape(words.noise(found))}'
+        f"{escape(words.rules(study))}</p>"
     )
 
 

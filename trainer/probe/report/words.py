@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.probe.limits import Limit, controls_for, varied
+from trainer.probe import limits
+from trainer.probe.limits import Found, Limit, controls_for, varied
 from trainer.probe.study import Axis, Study
 
 SEPARATOR = " · "
@@ -53,6 +54,17 @@ def of_axis(study: Study, axis: Axis, ends: Sequence[Limit]) -> str:
     missing = SEPARATOR.join(end.arm for end in mine if not end.stopped_at and not end.reached)
     parts += [f"not measured: {missing}"] if missing else []
     return "; ".join(parts)
+
+
+def noise(found: Found) -> str:
+    """Which times are rough; empty where none is."""
+    slow = limits.noisy(found)
+    if not slow:
+        return ""
+    return (
+        f"{len(slow)} of them met the machine slower by more than {limits.NOISY - 1:.0%}; their times are scaled by "
+        f"the product that was timed beside them, which is rough: {SEPARATOR.join(cell.key for cell in slow)}. "
+    )
 
 
 def rules(study: Study) -> str:
