@@ -11,8 +11,8 @@ import pytest
 from trainer.model import costs
 from trainer.probe import studies
 from trainer.probe.streamed_set import checked
-from trainer.probe.studies.arms import CONTROLS, RATES, ROUTINGS
-from trainer.probe.study import CENTRE, Study, cells, centre_of, config_of, split
+from trainer.probe.studies.arms import DEEP_RATES, RATES, REMEDIES, ROUTINGS
+from trainer.probe.study import CENTRE, Changes, Study, cells, centre_of, config_of, split
 
 RESULTS = Path(__file__).parents[3] / "docs" / "probes"
 
@@ -74,17 +74,21 @@ def test_settings_of_a_measure_are_no_fields() -> None:
     assert ranks == {(CENTRE, ""): "1", ("ranks, strong", "2"): "2", ("ranks, weak", "2"): "2"}
 
 
-def test_every_arm_has_the_learning_rate_that_was_best_in_the_search() -> None:
+@pytest.mark.parametrize(("name", "chosen", "arms"), [("rates", RATES, ROUTINGS), ("rates_deep", DEEP_RATES, REMEDIES)])
+def test_every_arm_has_the_learning_rate_that_was_best_in_the_search(
+    name: str, chosen: dict[str, str], arms: dict[str, Changes]
+) -> None:
+    search = studies.load(name)
+    (axis,) = search.axes
     rates: dict[str, dict[str, float]] = {}
-    with (RESULTS / "rates" / "cells.csv").open() as file:
+    with (RESULTS / name / "cells.csv").open() as file:
         for row in csv.DictReader(file):
-            assert row["outcome"] == "ok", row
-            rate = row["value"] or "0.005"
+            rate = row["value"] or centre_of(search, axis)
             rates.setdefault(row["arm"], {})[rate] = float(row["train_accuracy"])
-    assert set(rates) == set(RATES) == set(ROUTINGS) >= set(CONTROLS)
+    assert set(rates) == set(chosen) == set(arms)
     for arm, found in rates.items():
-        assert len(found) == 5
-        assert max(found, key=lambda rate: found[rate]) == RATES[arm], (arm, found)
+        assert set(found) == set(axis.values)
+        assert max(found, key=lambda rate: found[rate]) == chosen[arm], (arm, found)
         assert all(map(math.isfinite, found.values()))
 
 

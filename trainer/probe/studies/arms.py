@@ -6,6 +6,15 @@ from trainer.probe.study import Arm, Changes
 
 RATES = {"dynamic": "0.01", "sharp": "0.01", "convolutions": "0.005", "uniform": "0.02", "random": "0.01"}
 """Best training accuracy of ``docs/probes/rates``, at the centre and with a seed of its own."""
+DEEP_RATES = {
+    "dynamic": "0.01",
+    "last gradient": "0.03",
+    "bias": "0.01",
+    "cosine": "0.01",
+    "inverted": "0.01",
+    "uniform": "0.01",
+}
+"""Best training accuracy of ``docs/probes/rates_deep``, at 8 capsule layers and with a seed of its own."""
 SHARP = "0.1"
 """Of a temperature: agreement counts ten times as much."""
 
