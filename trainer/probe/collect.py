@@ -18,6 +18,7 @@ from trainer.storage import Location, atomic_write, join, listing, read_bytes
 
 SKIPPED, MISSING = "skipped", "not measured"
 LINES = "cells.jsonl"
+MEND = "is it what 'capsnet probe run --output' was given?"
 
 
 def study_of(output: Location) -> Study:
@@ -25,7 +26,7 @@ def study_of(output: Location) -> Study:
     place = join(output, STUDY)
     try:
         if STUDY not in listing(output):
-            raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
+            raise ConfigError(f"{output}: no study there; {MEND}")
         content = json.loads(read_bytes(place))["study"]
         return Study(
             **{
@@ -38,7 +39,7 @@ def study_of(output: Location) -> Study:
             }
         )
     except OSError as error:
-        raise ConfigError(f"{output}: {error.strerror}") from None
+        raise ConfigError(f"{output}: cannot be read ({error.strerror}); {MEND}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{place}: not a study of this version ({error})") from None
 
