@@ -54,7 +54,7 @@ def test_no_index(small_set: MakeSet) -> None:
 
 
 def test_other_places_are_refused() -> None:
-    with pytest.raises(ConfigError, match="s3://bucket/set: .* local folder or gs://BUCKET/"):
+    with pytest.raises(ConfigError, match=r"s3://bucket/set: .* local folder or gs://BUCKET/"):
         load_index("s3://bucket/set")
 
 
