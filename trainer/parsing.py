@@ -109,7 +109,8 @@ def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
     if listed:
         parser.add_argument_group(
             "fields",
-            f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others\n\n"
+            textwrap.fill(f"defaults are those of {recipe}; 'capsnet train RECIPE --help' shows others", NARROW - 2)
+            + "\n\n"
             + textwrap.fill(WORDS, NARROW - 2),
         )
     groups: dict[str, Any] = {}

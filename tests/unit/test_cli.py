@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import cli
+from trainer import cli, configs
 from trainer.errors import CapsnetError
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,8 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from commands(below)
 
 
-PARSERS = {parser.prog: parser for parser in commands(cli._parser(["train"]))}
+LONGEST = max(configs.names(), key=len)
+PARSERS = {parser.prog: parser for parser in commands(cli._parser(["train", LONGEST]))}
 
 
 @pytest.mark.parametrize("prog", PARSERS)
