@@ -33,7 +33,7 @@ export CAPSNET_FRONT := make
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n  variables: RECIPE=%s RANKS=%s RUN=runs/NAME ARGS="--model.routing.iterations 2" ACCELERATOR=%s\n' \
+	@printf '\n  variables: RECIPE=%s RANKS=%s ACCELERATOR=%s RUN=runs/NAME\n             ARGS="--model.routing.iterations 2" IMAGES="shoe.png photos"\n' \
 		"$(or $(RECIPE),quick)" "$(RANKS)" "$(ACCELERATOR)"
 
 train: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## train (RECIPE=, RANKS=, ARGS=), or go on with RUN=DIR
@@ -42,10 +42,10 @@ train: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## train (RECIPE=,
 evaluate: $(INSTALLED) $(if $(filter-out 1,$(RANKS)),$(HOROVOD)) ## score the best checkpoint of RUN=DIR (default: the newest)
 	@exec $(BIN)/capsnet launch --ranks $(RANKS) evaluate $(or $(RUN),$(NEWEST)) $(ARGS)
 
-predict: $(INSTALLED) ## what RUN=DIR (default: the newest) sees in IMAGES="files, folders, zips", as CSV
+predict: $(INSTALLED) ## what RUN=DIR (default: the newest) sees in IMAGES=, as CSV
 	@exec $(BIN)/capsnet predict $(or $(RUN),$(NEWEST)) $(IMAGES) $(ARGS)
 
-compare: $(INSTALLED) ## train routing algorithms under one budget, tabulate (RECIPE=, ARGS=), or go on with OUTPUT=DIR
+compare: $(INSTALLED) ## compare routings (RECIPE=, ARGS=), or go on: OUTPUT=DIR
 	@exec $(BIN)/capsnet compare $(RECIPE) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DIR
@@ -54,11 +54,11 @@ export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DI
 tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
 
-probe: $(INSTALLED) ## where capsule networks stop scaling: five minutes, and a page (STUDY=, OUTPUT=, ARGS=)
+probe: $(INSTALLED) ## where it stops scaling, 5 minutes (STUDY=, OUTPUT=, ARGS=)
 	@for study in $(STUDY); do $(BIN)/capsnet probe run $$study --output $(or $(OUTPUT),probes)/$$study $(ARGS) || exit; done
 	@$(BIN)/capsnet probe report $(addprefix $(or $(OUTPUT),probes)/,$(STUDY)) --to $(or $(OUTPUT),probes)
 
-doctor: $(INSTALLED) ## check this installation, with the mend where something is missing
+doctor: $(INSTALLED) ## check this installation, with the mend where one is needed
 	@exec $(BIN)/capsnet doctor $(ARGS)
 
 recipes: $(INSTALLED) ## what there is to train
@@ -70,7 +70,7 @@ test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint (WO
 test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
 	@$(PYTEST) tests/unit $(ARGS)
 
-test-cluster: $(TESTING) ## tests on the cluster of KUBECONFIG (LOAD="kind load image-archive", or CAPSNET_IMAGE=)
+test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=)
 	@LOAD="$(LOAD)" $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: $(TESTING) ## lint, format and types
@@ -91,7 +91,7 @@ bench: $(TESTING) $(HOROVOD) ## table of speeds, as ratios within one run
 bench-routing: $(TESTING) ## time and memory of routing against what it could cost
 	@$(BIN)/python -m tools.bench_routing $(ARGS)
 
-bench-parts: $(TESTING) ## where a recipe's step spends time and memory: stem, primary, routing, decoder
+bench-parts: $(TESTING) ## where a recipe's step spends time and memory, part by part
 	@$(BIN)/python -m tools.bench_parts $(ARGS)
 
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
@@ -101,7 +101,7 @@ horovod: ## build Horovod again and install it (needed for RANKS > 1)
 image: ## build the container image (IMAGE=, ACCELERATOR=cpu or gpu)
 	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) .
 
-lock: $(TESTING) ## write docker/requirements-*.txt anew, after a change of setup.py
+lock: $(TESTING) ## write docker/requirements-*.txt anew from setup.py
 	@for accelerator in cpu gpu; do \
 		$(BIN)/uv pip compile --quiet --native-tls --no-header --no-annotate --generate-hashes --python-version 3.11 \
 			--python-platform x86_64-manylinux_2_36 --extra $$accelerator --extra ranks \

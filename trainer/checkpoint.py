@@ -201,9 +201,9 @@ def choose(folder: Path, which: str, report: Callable[[str], None]) -> Checkpoin
             except CheckpointError as error:
                 report(f"damaged checkpoint: {error}; taking the next best")
         return _newest_or_error(folder, report)
-    if which == "last":
-        return _newest_or_error(folder, report)
     steps = [step_of(path) for path in paths(folder)]
+    if which == "last" or not steps:
+        return _newest_or_error(folder, report)
     if not which.isdigit() or int(which) not in steps:
         raise CheckpointError(f"{folder}: no checkpoint {which}; there are last, best, {', '.join(map(str, steps))}")
     return read(folder / f"step-{int(which):08d}")

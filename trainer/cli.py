@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from trainer import (
@@ -21,12 +20,15 @@ from trainer import (
     cli_sync,
     configs,
 )
-from trainer import config as configuration
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
-from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, field_values, location
+from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, add_recipe, add_run, field_values
 from trainer.plan import Command
 from trainer.stopping import StopRequest
+from trainer.storage import local_place, place
+
+LAUNCHED = ("train", "evaluate")
+"""Commands of which several processes can be one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = _parsed(arguments)
         if not hasattr(parsed, "run_command"):
-            _parser(arguments).print_help()
+            parsed.parser.print_help()
             return EXIT_DONE
         return int(parsed.run_command(parsed))
     except CapsnetError as error:
@@ -53,13 +55,10 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Raises ConfigError at the first word that means nothing."""
     parsed, unknown = _parser(arguments).parse_known_args(arguments)
     if unknown:
-        word = unknown[0]
-        if "=" in word and not word.startswith("-"):
-            raise ConfigError(f"unexpected {word}; a field is given as --name value")
-        if not word.startswith("--"):
-            raise ConfigError(f"unexpected {word}; see 'capsnet --help'")
-        near = configuration.nearest(word[2:].split("=", 1)[0], [path for path, _ in configuration.leaves()])
-        raise ConfigError(f"unknown option {word}{near}; 'capsnet train --help' lists all fields")
+        verb = arguments[0]
+        if unknown[0].partition("=")[0] == "--ranks" and verb in LAUNCHED:
+            raise ConfigError(f"--ranks stands before {verb}: capsnet launch --ranks N {verb} ...")
+        parsed.parser.refuse(unknown[0])
     return parsed
 
 
@@ -76,6 +75,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
         "  capsnet data prepare --help          shards of CIFAR-10, ImageNet or a folder\n"
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_train(commands, arguments)
     cli_evaluate.add_evaluate(commands)
@@ -114,15 +114,17 @@ def _add_train(commands: Any, arguments: Sequence[str]) -> None:
         "at once. A watchdog ends a run that hangs where it is started by 'capsnet\n"
         "launch', as 'make train' does.\n\n" + EXIT_CODES,
     )
-    parser.add_argument("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {configs.DEFAULT})")
+    add_recipe(parser)
     parser.add_argument(
         "--run",
-        type=location,
+        type=place,
         metavar="DIR",
         help="run directory, or gs://BUCKET/...; resumed if it exists (default: a new one under runs/)",
     )
-    parser.add_argument("--from-run", type=location, metavar="DIR", help="take the configuration of that run")
-    parser.add_argument("--weights-from", type=location, metavar="DIR", help="start from the weights of that run")
+    parser.add_argument("--from-run", type=place, metavar="DIR", help="take the configuration of that run directory")
+    parser.add_argument(
+        "--weights-from", type=place, metavar="DIR", help="start from the newest weights in that run directory"
+    )
     parser.add_argument(
         "--new-head", action="store_true", help="with --weights-from: class capsules and decoder start anew"
     )
@@ -160,10 +162,10 @@ def _add_export(commands: Any) -> None:
         "capsule [B, H, W, C]. The Keras model can be trained on. Each is read back and\n"
         "compared with the network before the folder appears.\n\n" + EXIT_CODES,
     )
-    parser.add_argument("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="local folder that is made")
+    add_run(parser)
+    parser.add_argument("destination", type=local_place, metavar="DESTINATION", help="local folder that is made")
     add_checkpoint(parser)
-    parser.add_argument("--format", choices=FORMATS, default="both", help="what to write (default: both)")
+    parser.add_argument("--format", choices=FORMATS, default="both", help="what to write (default: %(default)s)")
 
 
 def _add_recipes(commands: Any) -> None:
@@ -175,13 +177,17 @@ def _add_launch(commands: Any) -> None:
         commands,
         "launch",
         _launch,
-        "start and watch the ranks of a run on this machine",
-        "example:\n  capsnet launch --ranks 2 train quick --train.epochs 5\n\n"
-        "More than one rank needs Horovod: 'make horovod' builds it once.\n" + EXIT_CODES,
+        "train or evaluate on several processes (ranks) of this machine, watched",
+        "examples:\n"
+        "  capsnet launch --ranks 2 train quick --train.epochs 5\n"
+        "  capsnet launch --ranks 2 evaluate runs/quick-20260101-120000\n\n"
+        "More than one rank needs Horovod: 'make horovod' builds it once.\n\n" + EXIT_CODES,
     )
-    parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("command", choices=["train", "evaluate"], help="what the ranks run")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="as after 'capsnet train' or 'evaluate'")
+    parser.usage = "capsnet launch [--ranks N] {train,evaluate} [ARGUMENT ...]"
+    parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    parser.add_argument("command", choices=LAUNCHED, help="what the ranks run")
+    rest = parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="what that command takes")
+    rest.required = False  # for argparse it is, which errors would say
 
 
 def _train(parsed: argparse.Namespace) -> int:

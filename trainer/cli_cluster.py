@@ -43,7 +43,7 @@ def _add_submit(commands: Any) -> None:
     option("overlay", metavar="OVERLAY", help="name of an overlay in k8s/overlays, or a path to a kustomization")
     option("--image", metavar="REF", help="image of the pods (default: that of k8s/site)")
     option("--name", metavar="NAME", help="of the run (default: the overlay's with date and time)")
-    option("--set", action="append", default=[], metavar="F=V", help="a field of the configuration; may be repeated")
+    option("--set", action="append", default=[], metavar="F=V", help="a field, as train.epochs=40; may be given again")
     option("--data", metavar="URI", help="shards: gs://BUCKET/PREFIX (default: the overlay's)")
     option("--output", metavar="URI", help="run directory: gs://BUCKET/runs/NAME (default: the overlay's)")
     _add_where(parser)
@@ -77,7 +77,7 @@ def _add_logs(commands: Any) -> None:
         "examples:\n"
         "  capsnet logs smoke-1125-171849\n"
         "  capsnet logs smoke-1125-171849 -f | grep launcher\n"
-        "  capsnet logs smoke-1125-171849 --attempt 2 # all its ranks, from the bucket\n\n"
+        "  capsnet logs smoke-1125-171849 --attempt 2  # all its ranks, from the bucket\n\n"
         "Each line begins with the role of its pod: train, launcher, worker-0; train#2\n"
         "is the pod that came after the first. -f goes on across pods that are replaced,\n"
         "and ends with the run. What ranks log is also stored at an output in a bucket:\n"
@@ -112,7 +112,7 @@ def _add_delete(commands: Any) -> None:
 
 
 def _add_where(parser: Parser) -> None:
-    parser.add_argument("--namespace", metavar="NS", help="(default: that of the context)")
+    parser.add_argument("--namespace", metavar="NS", help="Kubernetes namespace (default: that of the context)")
     parser.add_argument("--context", metavar="CTX", help="of the kubeconfig (default: the current one)")
 
 
@@ -163,7 +163,9 @@ def fields_of(given: Sequence[str]) -> dict[str, str]:
         if not equals:
             raise ConfigError(f"--set {text}: give field=value, as in --set train.epochs=40")
         if path not in known or path == "recipe":
-            raise ConfigError(f"--set {text}: unknown field{configuration.nearest(path, known)}")
+            raise ConfigError(
+                f"--set {text}: unknown field{configuration.nearest(path, known)}; 'capsnet train --help' lists all"
+            )
         if path == "data.uri":
             raise ConfigError(f"--set {text}: give --data {value}")
         fields[path] = value

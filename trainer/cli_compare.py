@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from trainer import configs
 from trainer.compare import arms
 from trainer.compare.plan import SEEDS, Request
-from trainer.parsing import EXIT_CODES, NARROW, add, add_fields, field_values
+from trainer.parsing import EXIT_CODES, NARROW, add, add_fields, add_recipe, field_values
+from trainer.storage import local_place
 
 
 def add_compare(commands: Any, arguments: Sequence[str]) -> None:
@@ -30,21 +30,41 @@ def add_compare(commands: Any, arguments: Sequence[str]) -> None:
         "    --routing dynamic,five:model.routing.iterations=5\n"
         "  # go on after Ctrl-C, or add arms or seeds to what is there\n"
         "  capsnet compare --output runs/compare-quick-20260101-120000 --seeds 5\n\n"
-        + textwrap.fill(f"arms: {', '.join(arms.known())}; or NAME:field=value,field=value", NARROW)
-        + "\n\nEvery field of the configuration is an option, as of 'capsnet train', and counts\n"
+        "arms:\n"
+        + "".join(f"{_filled(what, ', '.join(names))}\n" for what, names in arms.kinds().items())
+        + _filled("of one's own", "NAME:field=value,field=value")
+        + "\nuniform and random couplings are controls too; first: the first iteration alone;\n"
+        "conv_...: a convolution as large, or as costly, as the capsules; a recipe: its\n"
+        "network, loss and optimizer, on the data and the budget of RECIPE.\n\n"
+        "Every field of the configuration is an option, as of 'capsnet train', and counts\n"
         "for all arms. A run that diverges is a result and is shown as such.\n\n" + EXIT_CODES,
     )
-    parser.usage = "capsnet compare [RECIPE] [--routing ARM,ARM,...] [OPTION ...] [--FIELD VALUE ...]"
+    parser.usage = "capsnet compare [RECIPE] [OPTION ...] [--FIELD VALUE ...]"
     option = parser.add_argument
-    option("recipe", nargs="?", help=f"see 'capsnet recipes' (default: {configs.DEFAULT})")
-    option("--routing", action="append", default=[], metavar="ARM,...", help="arms (default: all but recipes)")
+    add_recipe(parser)
+    option(
+        "--routing",
+        action="append",
+        default=[],
+        metavar="ARM,...",
+        help="what is compared: arms, see below (default: all but recipes)",
+    )
     option("--seeds", type=int, metavar="N", help=f"train each arm with seeds 0 to N - 1 (default: {SEEDS})")
-    option("--epochs", metavar="X", help="length of every run, as --train.epochs")
+    option("--epochs", metavar="X", help="length of every run (default: the recipe's train.epochs)")
     option("--overlap", action="store_true", help="train and test each arm on crowded scenes as well")
-    option("--output", type=Path, metavar="DIR", help="folder; gone on with if it exists (default: a new one in runs/)")
+    option(
+        "--output",
+        type=local_place,
+        metavar="DIR",
+        help="folder; gone on with if it exists (default: a new one in runs/)",
+    )
     option("--dry-run", action="store_true", help="list what will run, and train nothing")
     if arguments[:1] == ["compare"]:
         add_fields(parser, configs.DEFAULT, listed=False)
+
+
+def _filled(what: str, text: str) -> str:
+    return textwrap.fill(text, NARROW, initial_indent=f"  {what:14s}", subsequent_indent=" " * 16)
 
 
 def _compare(parsed: argparse.Namespace) -> int:

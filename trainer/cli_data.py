@@ -13,8 +13,9 @@ from typing import Any
 
 from trainer.data.prepare.request import KINDS
 from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedRun
-from trainer.parsing import EXIT_CODES, Help, add
+from trainer.parsing import EXIT_CODES, add, add_group
 from trainer.progress import Tally
+from trainer.storage import is_cloud, local_place, place
 
 SHOWN = 10
 
@@ -43,7 +44,15 @@ ImageNet, from nothing to training:
 """
 
 PREPARE = (
-    IMAGENET
+    """\
+examples:
+  capsnet data prepare cifar-10-binary.tar.gz /data/cifar10
+  capsnet data prepare photos.zip /data/photos --held-out 0.2
+  capsnet data prepare ~/ilsvrc gs://BUCKET/imagenet
+  capsnet data prepare gs://BUCKET/tfds/cifar10/3.0.2 /data/c   # an index alone
+
+"""
+    + IMAGENET
     + """
 other sources (the kind is recognised; --kind says it):
   cifar10     cifar-10-binary.tar.gz as downloaded from cs.toronto.edu/~kriz
@@ -74,44 +83,73 @@ made on the fly from any prepared set, nothing is stored:
 
 def add_data(commands: Any) -> None:
     """Adds the command with its subcommands."""
-    parser = commands.add_parser(
+    subcommands = add_group(
+        commands,
         "data",
-        help="prepare, inspect and verify data sets",
-        description="Turn images as people have them into shards, in a folder or a bucket, and check them.",
-        epilog=IMAGENET + "\n'capsnet data prepare --help' tells of other sources and all options.",
-        formatter_class=Help,
-        allow_abbrev=False,
+        "turn images into shards, in a folder or a bucket, and check them",
+        IMAGENET + "\n'capsnet data prepare --help' tells of other sources and all options.",
     )
-    parser.set_defaults(run_command=lambda _: parser.print_help() or EXIT_DONE)
-    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_prepare(subcommands)
-    inspect = add(subcommands, "inspect", _inspect, "show index, class balance and a contact sheet of a data set")
-    inspect.add_argument("uri", metavar="URI", help="folder or gs://bucket/prefix")
-    inspect.add_argument("--sheet", type=Path, metavar="PNG", help="contact sheet (default: NAME-contact.png)")
+    inspect = add(
+        subcommands,
+        "inspect",
+        _inspect,
+        "show numbers, class balance and a contact sheet of a data set",
+        "example:\n  capsnet data inspect /data/cifar10 --sheet cifar10.png",
+    )
+    _add_uri(inspect)
+    inspect.add_argument(
+        "--sheet", type=local_place, metavar="PNG", help="contact sheet (default: the data set's NAME-contact.png)"
+    )
     verify = add(
         subcommands,
         "verify",
         _verify,
-        "check every checksum and decode every record of a data set; exit 1 when anything is wrong",
+        "check every checksum and decode every record of a data set",
+        "example:\n  capsnet data verify gs://BUCKET/imagenet --workers 8\n\n"
+        "exit codes:\n   0  all is well\n   1  something is wrong: each is a line\n   2  there is no data set",
     )
-    verify.add_argument("uri", metavar="URI", help="folder or gs://bucket/prefix")
+    _add_uri(verify)
     _add_workers(verify)
+
+
+def _add_uri(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", metavar="URI", help="folder, gs://BUCKET/PREFIX or embedded, as --data.uri")
 
 
 def _add_prepare(commands: Any) -> None:
     parser = add(commands, "prepare", _prepare, "write a data set as shards with an index", PREPARE)
     option = parser.add_argument
-    option("source", type=Path, metavar="SOURCE", help="archive, zip or folder")
-    option("destination", metavar="DESTINATION", help="folder or gs://bucket/prefix, empty or holding a part of this")
-    kinds = ", ".join(KINDS)
-    option("--kind", choices=("auto", *KINDS), default="auto", metavar="KIND", help=f"{kinds} (default: auto)")
-    option("--name", default="", help="of the data set (default: that of the source)")
+    option("source", type=place, metavar="SOURCE", help="archive, zip or folder; of TFRecords also gs://BUCKET/PREFIX")
+    option("destination", metavar="DESTINATION", help="folder or gs://BUCKET/PREFIX, empty or holding a part of this")
+    kinds = ("auto", *KINDS)
+    option("--kind", choices=kinds, default="auto", metavar="KIND", help=f"{', '.join(kinds)} (default: %(default)s)")
+    option("--name", default="", metavar="TEXT", help="of the data set (default: that of the source)")
     option("--licence", default="", metavar="TEXT", help="of the images (default: what is known of the source)")
-    option("--seed", type=int, default=0, metavar="N", help="of the shuffle and the held-out share (default: 0)")
+    option(
+        "--seed", type=int, default=0, metavar="N", help="of the shuffle and the held-out share (default: %(default)s)"
+    )
     option("--shards", default="", metavar="SPLIT=N,...", help="as train=16,test=4 (default: about 128 MiB each)")
-    option("--held-out", type=float, default=0.1, metavar="X", help="share held out as test (default: 0.1)")
-    option("--bad-share", type=float, default=0.001, metavar="X", help="tolerated undecodable share (default: 0.001)")
-    option("--names", type=Path, metavar="FILE", help="lines 'CLASS human name', as LOC_synset_mapping.txt")
+    option(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="share held out as test where there is one split (default: %(default)s)",
+    )
+    option(
+        "--bad-share",
+        type=float,
+        default=0.001,
+        metavar="X",
+        help="share of images that may be undecodable (default: %(default)s)",
+    )
+    option(
+        "--names",
+        type=local_place,
+        metavar="FILE",
+        help="lines 'CLASS human name', as LOC_synset_mapping.txt has them; for TFRecords a name a line, by label",
+    )
     _add_workers(parser)
 
 
@@ -154,11 +192,14 @@ def _prepare(parsed: argparse.Namespace) -> int:
     if parsed.seed < 0:
         raise ConfigError(f"--seed {parsed.seed}: give 0 or more")
     command = _command(parsed)
-    cloud = str(parsed.source).startswith("gs:/")
     kind = parsed.kind
-    if kind == "auto" and not cloud and parsed.source.exists():
+    if is_cloud(parsed.source):
+        if kind not in ("auto", "tfrecord"):
+            raise ConfigError(f"{parsed.source}: a bucket is read for --kind tfrecord only; copy it here first")
+        kind = "tfrecord"
+    elif kind == "auto" and parsed.source.exists():
         kind = run.kind_of(parsed.source)
-    if kind == "tfrecord" or (cloud and kind == "auto"):
+    if kind == "tfrecord":
         return _foreign(parsed, command)
     request = Request(
         source=parsed.source,
@@ -201,12 +242,10 @@ def _prepare(parsed: argparse.Namespace) -> int:
 def _foreign(parsed: argparse.Namespace, command: str) -> int:
     from trainer.data import foreign
 
-    source = str(parsed.source)
-    source = source.replace("gs:/", "gs://", 1) if source.startswith("gs:/") else source
     report = Tally("bytes")
     try:
         index = foreign.write_index(
-            source,
+            str(parsed.source),
             parsed.destination,
             name=parsed.name or None,
             licence=parsed.licence,
@@ -231,8 +270,9 @@ def _class_names(path: Path | None) -> tuple[str, ...] | None:
 
 def _command(parsed: argparse.Namespace) -> str:
     """As it was typed, with names of places reduced to their last part: an index may be published."""
-    words = sys.argv[1:] if sys.argv[1:2] == ["data"] else ["data", "prepare", parsed.source.name, parsed.destination]
-    names = {str(parsed.source): parsed.source.name, parsed.destination: Path(parsed.destination).name}
+    source = str(parsed.source)
+    words = sys.argv[1:] if sys.argv[1:2] == ["data"] else ["data", "prepare", source, parsed.destination]
+    names = {typed: Path(typed).name for typed in (source, parsed.destination)}
     return "capsnet " + shlex.join(names.get(word, word) for word in words)
 
 

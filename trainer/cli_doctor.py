@@ -33,7 +33,7 @@ def add_doctor(commands: Any) -> None:
     parser.add_argument("--uri", metavar="URI", help="a place in a bucket that should be readable")
     parser.add_argument("--write", metavar="URI", help="a folder or place in a bucket that should be writable")
     parser.add_argument("--no-ranks", action="store_true", help="do not start two ranks")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _doctor(parsed: argparse.Namespace) -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from trainer import config as configuration
-from trainer.parsing import EXIT_CODES, add, add_checkpoint, location
+from trainer.parsing import EXIT_CODES, add, add_checkpoint, add_run
+from trainer.storage import local_place
 
 EPILOG = """\
 examples:
   capsnet evaluate runs/quick-20260101-120000
   # affine maps and pairs too, as JSON and with plots
   capsnet evaluate runs/... --all --json score.json --plots plots
+  # on several processes
+  capsnet launch --ranks 2 evaluate runs/...
 
 what is said:
   accuracy     with its 95 % interval (Wilson 1927): how far other test records
@@ -27,8 +29,8 @@ what is said:
   classes      recall and precision; of more than 20 the worst and the best 10
   confusions   what is taken for what most often; the whole matrix for up to 10
                classes here, for any number in --json and as a picture
-Everything goes into TensorBoard too, as the run RUN/evaluation/SET; from a bucket
-'capsnet sync' brings it with the run.
+Everything goes into TensorBoard too, as the run RUN/evaluation/SET; from a
+bucket 'capsnet sync' brings it with the run.
 
 --overlap tests on pairs a network that was trained on single things. Its canvas
 has the size of one image, so the two lie on each other without a shift. Scenes
@@ -41,10 +43,10 @@ for these train with --data.overlap.enabled; such a run is always tested so.
 def add_evaluate(commands: Any) -> None:
     parser = add(commands, "evaluate", _evaluate, "score a checkpoint of a run on its test split", EPILOG + EXIT_CODES)
     option = parser.add_argument
-    option("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
+    add_run(parser)
     add_checkpoint(parser)
-    option("--data", metavar="URI", help="another data set of the same classes and image size")
-    option("--split", help="another split than the run's test split")
+    option("--data", metavar="URI", help="shards of the same classes and image size (default: the run's)")
+    option("--split", metavar="SPLIT", help="of the data set (default: the run's test split)")
     bounds = configuration.STANDARD_AFFINE
     option(
         "--affine",
@@ -62,8 +64,8 @@ def add_evaluate(commands: Any) -> None:
         help="each image under one of another class: right where the two most active classes are both right",
     )
     option("--all", action="store_true", help="the test set as it is, affine, and overlap")
-    option("--json", type=Path, metavar="FILE", help="also write all of it there, as JSON")
-    option("--plots", type=Path, metavar="DIR", help="also draw calibration and confusion there, as PNG")
+    option("--json", type=local_place, metavar="FILE", help="also write all of it there, as JSON")
+    option("--plots", type=local_place, metavar="DIR", help="also draw calibration and confusion there, as PNG")
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

@@ -6,11 +6,11 @@ import argparse
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from trainer.errors import ConfigError
 from trainer.parsing import EXIT_CODES, add
+from trainer.storage import local_place
 
 AUTO = "auto"
 
@@ -37,7 +37,7 @@ def add_job(commands: Any) -> None:
         "--ranks", default=AUTO, metavar="N", help="processes in this pod (default: one for each GPU, or 1)"
     )
     parser.add_argument(
-        "--hostfile", type=Path, metavar="FILE", help="Open MPI's: train on the worker pods that it names"
+        "--hostfile", type=local_place, metavar="FILE", help="Open MPI's: train on the worker pods that it names"
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from trainer.parsing import EXIT_CODES, add, add_checkpoint, location
+from trainer.parsing import EXIT_CODES, add, add_checkpoint, add_run
+from trainer.storage import local_place
 
 EPILOG = """\
 examples:
@@ -39,15 +39,21 @@ def add_predict(commands: Any) -> None:
         commands, "predict", _predict, "write what a trained network sees in images, as CSV", EPILOG + EXIT_CODES
     )
     option = parser.add_argument
-    option("run", type=location, metavar="RUN", help="run directory, or gs://BUCKET/...")
+    add_run(parser)
     option("images", nargs="+", metavar="IMAGES", help="files, folders, zips, patterns")
     add_checkpoint(parser)
-    option("--output", type=Path, metavar="FILE", help="write the CSV there (default: stdout)")
-    option("--top", type=int, default=2, metavar="N", help="classes of each image, the longest first (default: 2)")
+    option("--output", type=local_place, metavar="FILE", help="write the CSV there (default: stdout)")
+    option(
+        "--top",
+        type=int,
+        default=2,
+        metavar="N",
+        help="classes of each image, the longest first (default: %(default)s)",
+    )
     option("--scores", action="store_true", help="a column with the score of each class")
     option(
         "--reconstructions",
-        type=Path,
+        type=local_place,
         metavar="DIR",
         help="also write each image beside what the decoder makes of its longest class capsule there, as PNG",
     )

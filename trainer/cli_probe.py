@@ -13,83 +13,122 @@ from typing import Any
 
 from trainer.cli_probe_network import add_network
 from trainer.errors import EXIT_DONE, ConfigError, note
-from trainer.parsing import EXIT_CODES, add, location
+from trainer.parsing import EXIT_CODES, Parser, add, add_group
 from trainer.probe import studies
 from trainer.probe.study import Study
-from trainer.storage import Location
+from trainer.storage import Location, local_place, place
+
+STUDIES = "see 'capsnet probe studies'"
 
 
 def add_probe(commands: Any) -> None:
-    parser = add(
+    actions = add_group(
         commands,
         "probe",
-        lambda parsed: int(parsed.run_probe(parsed)),
         "measure where capsule networks stop scaling, and which limit comes first",
         "examples:\n"
-        "  capsnet probe run                         # smoke: two minutes on two cores\n"
+        "  capsnet probe studies                     # what there is\n"
         "  capsnet probe show cost                   # axes, thresholds, cells, hours\n"
+        "  capsnet probe run                         # smoke: two minutes on two cores\n"
         "  capsnet probe run cost --output probes/cost\n"
         "  capsnet probe report probes/cost          # the page, probes/cost/report.html\n"
         "  capsnet probe cell cost dynamic/parents=100/seed0   # one cell of it again\n\n"
-        "A study varies one axis at a time around a centre. Each cell runs in a process\n"
-        "of its own within limits of time and memory, and leaves a record: after Ctrl-C\n"
-        "or kill -9 the same command goes on with the cell that was under way.\n\n" + EXIT_CODES,
+        "A study varies one axis at a time (parents, image size, ...) around a centre,\n"
+        "for several arms: a routing, or a control without it. An arm at one value with\n"
+        "one seed is a cell. Each runs in a process of its own within limits of time and\n"
+        "memory, and leaves a record: after Ctrl-C or kill -9 the same command goes on\n"
+        "with the cell that was under way.\n\n" + EXIT_CODES,
     )
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-
-    def action(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        made.set_defaults(run_probe=run)
-        return made
-
-    run = action("run", _run, "measure the cells of a study that are left")
-    run.add_argument("study", nargs="?", default=studies.DEFAULT, metavar="STUDY", help="(default: %(default)s)")
+    run = add(
+        actions,
+        "run",
+        _run,
+        "measure the cells of a study that have no record yet",
+        "examples:\n"
+        "  capsnet probe run cost --output probes/cost\n"
+        "  # the first of two machines; the other has --shard 1/2\n"
+        "  capsnet probe run cost --output gs://BUCKET/probes/cost --shard 0/2\n\n" + EXIT_CODES,
+    )
     run.add_argument(
-        "--output", type=location, metavar="DIR", help="folder or gs://BUCKET/... (default: a new one under probes/)"
+        "study", nargs="?", default=studies.DEFAULT, metavar="STUDY", help=f"{STUDIES} (default: %(default)s)"
     )
-    run.add_argument("--shard", default="0/1", metavar="i/N", help="every Nth cell from i on, for several machines")
-    run.add_argument("--axis", action="append", metavar="NAME", help="only this axis; may be given again")
+    run.add_argument(
+        "--output", type=place, metavar="DIR", help="folder or gs://BUCKET/... (default: a new one under probes/)"
+    )
+    run.add_argument(
+        "--shard",
+        default="0/1",
+        metavar="i/N",
+        help="every Nth cell from i on, for N machines (default: %(default)s, all)",
+    )
+    run.add_argument(
+        "--axis", action="append", metavar="NAME", help="only this axis; may be given again (default: all)"
+    )
     run.add_argument(
         "--noisy-again",
         action="store_true",
-        help="measure once more the cells that met a machine slower than most did, by the reference timed beside each",
+        help="measure once more the cells that met this machine while it was slower than mostly, by the reference "
+        "that is timed beside each",
     )
-    add_network(actions)
-    action("studies", _studies, "list the studies")
-    show = action("show", _show, "say what a study will do")
-    show.add_argument("study", metavar="STUDY")
-    show.add_argument("--cells", action="store_true", help="list the cells too, in their order")
-    cell = action("cell", _cell, "measure one cell of a study again and print its numbers")
-    cell.add_argument("study", metavar="STUDY")
-    cell.add_argument("key", metavar="CELL", help="as 'capsnet probe show' and the page list them")
+    cell = add(
+        actions,
+        "cell",
+        _cell,
+        "measure one cell of a study again and print its numbers",
+        "example:\n  capsnet probe cell smoke dynamic/parents=100/seed0\n\n" + EXIT_CODES,
+    )
+    _add_study(cell)
+    cell.add_argument("key", metavar="CELL", help="'capsnet probe show STUDY --cells' and the page list them")
     cell.set_defaults(axis=None)
     for made in (run, cell):
-        made.add_argument("--data", metavar="URI", help="where the study's data set is, in place of what it says")
-        made.add_argument("--memory", type=int, metavar="MIB", help="of a cell, in place of the study's")
-        made.add_argument("--seconds", type=float, metavar="S", help="of a cell, in place of the study's")
-    for name, call, help, count in (
-        ("collect", _collect, "write all records as cells.jsonl and cells.csv", None),
-        ("report", _report, "write the page, report.html, of one study or several", "+"),
+        made.add_argument("--data", metavar="URI", help="shards, as --data.uri (default: those of the study)")
+        made.add_argument(
+            "--memory", type=int, metavar="MIB", help="MiB that a cell may take (default: that of the study)"
+        )
+        made.add_argument(
+            "--seconds", type=float, metavar="S", help="seconds that a cell may take (default: those of the study)"
+        )
+    add(actions, "studies", _studies, "list the studies")
+    show = add(actions, "show", _show, "say what a study will do", "example:\n  capsnet probe show smoke --cells")
+    _add_study(show)
+    show.add_argument("--cells", action="store_true", help="list the cells too, in their order")
+    for name, call, help, example, count in (
+        (
+            "report",
+            _report,
+            "write the page of one study or several, report.html",
+            "report probes/cost probes/learning",
+            "+",
+        ),
+        ("collect", _collect, "write all records as cells.jsonl and cells.csv", "collect probes/cost --to cost", None),
     ):
-        made = action(name, call, help)
-        made.add_argument("results", nargs=count, type=location, metavar="RESULTS", help="what --output was")
-        made.add_argument("--to", type=Path, metavar="DIR", help="(default: the first RESULTS, where that is a folder)")
+        made = add(actions, name, call, help, f"example:\n  capsnet probe {example}")
+        made.add_argument(
+            "results", nargs=count, type=place, metavar="RESULTS", help="what --output of 'capsnet probe run' was"
+        )
+        made.add_argument(
+            "--to", type=local_place, metavar="DIR", help="folder (default: the first RESULTS, where that is one)"
+        )
+    add_network(actions)
+
+
+def _add_study(parser: Parser) -> None:
+    parser.add_argument("study", metavar="STUDY", help=STUDIES)
 
 
 def _run(parsed: argparse.Namespace) -> int:
     from trainer.probe import run
 
-    study = _limited(studies.load(parsed.study), parsed)
+    study, shard = _limited(studies.load(parsed.study), parsed), _shard(parsed.shard)
     output = parsed.output or Path("probes") / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     stops: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: stops.append(number))
     print(f"study {study.name}: {study.about}\nrecords: {output}", flush=True)
-
     run.run(
         study,
         output,
-        _shard(parsed.shard),
+        shard,
         lambda line: print(line, flush=True),
         lambda: bool(stops),
         noisy_again=parsed.noisy_again,
@@ -111,6 +150,10 @@ def _cell(parsed: argparse.Namespace) -> int:
 
 def _limited(study: Study, parsed: argparse.Namespace) -> Study:
     """With the limits, axes and data that were asked for, which make it another study."""
+    for option in ("memory", "seconds"):
+        value = getattr(parsed, option)
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{option} {value:g}: give more than 0")
     budget = dataclasses.replace(
         study.budget,
         **({"memory_mib": parsed.memory} if parsed.memory is not None else {}),

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from trainer.errors import EXIT_DONE, ConfigError, note
-from trainer.storage import atomic_write
+from trainer.parsing import EXIT_CODES, add
+from trainer.storage import atomic_write, local_place
 
-EPILOG = """examples:
-  capsnet probe network                                 # as ranks of this machine meet
-  capsnet probe network --rate 800mbit --rate 200mbit   # over links of such speeds
+EPILOG = """\
+examples:
+  capsnet probe network            # as ranks of this machine meet
+  # over links of such speeds
+  capsnet probe network --rate 800mbit --rate 200mbit
 
-With several rates all are measured in turn; the first is fitted, and the others
-are predicted from the fit. A rate is imposed on the loopback interface of a
-network of its own (unshare, ip and tc: Linux, packages util-linux and iproute2),
-which both directions and all ranks share, so that a ring has a part of it.
-Messages that would take a slow link too long are left out. About a minute.
+Time is told for each size of the message, with the line that fits it. With
+several rates all are measured in turn; the first is fitted, and the others are
+predicted from the fit. A rate is imposed on the loopback interface of a network
+of its own (unshare, ip and tc: Linux, packages util-linux and iproute2), which
+both directions and all ranks share, so that a ring has a part of it. Messages
+that would take a slow link too long are left out. About a minute.
+
 """
 
 
 def add_network(actions: Any) -> None:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        "network",
-        help="latency and bandwidth of allreduce over Horovod",
-        description="Time allreduce against the size of its message, over Horovod itself, and fit a line.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add(
+        actions, "network", _network, "measure latency and bandwidth of Horovod's allreduce", EPILOG + EXIT_CODES
     )
-    parser.set_defaults(run_probe=_network)
-    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--rate", action="append", metavar="RATE", help="of the link, as 200mbit; may be given again")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="also write all of it there, as JSON")
+    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--rate",
+        action="append",
+        metavar="RATE",
+        help="of the link, as 200mbit; may be given again (default: no limit)",
+    )
+    parser.add_argument("--to", type=local_place, metavar="FILE", help="also write all of it there, as JSON")
 
 
 def _network(parsed: argparse.Namespace) -> int:

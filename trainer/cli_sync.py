@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 from trainer.errors import EXIT_DONE, ConfigError, StorageError, note
 from trainer.parsing import EXIT_CODES, add
-from trainer.storage import is_cloud
+from trainer.storage import is_cloud, local_place
 
 EVERY_SECONDS = 10.0
 
@@ -30,7 +29,7 @@ def add_sync(commands: Any) -> None:
         "is stored, --every until it is seen). Started again, it goes on where it was.\n\n" + EXIT_CODES,
     )
     parser.add_argument("uri", metavar="URI", help="gs://BUCKET/...")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="local folder, made if it is not there")
+    parser.add_argument("folder", type=local_place, metavar="FOLDER", help="local folder, made if it is not there")
     parser.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     parser.add_argument(
         "--every", type=float, default=EVERY_SECONDS, metavar="SECONDS", help="between two looks (default: %(default)g)"

@@ -98,8 +98,8 @@ def memory_lines(
     ]
     width = max(len(name) for name, _ in rows)
     return [
-        "memory of a rank at its peak, beside TensorFlow itself and the input (told from",
-        "the graph; measured on a CPU gradients and activations were up to 1.3 times that):",
+        "memory of a rank at its peak, beside TensorFlow itself and the input, as the",
+        "graph tells it (on a CPU gradients and activations took up to 1.3 times that):",
         *(f"  {name:{width}s} {size / MB:9,.1f} MB" for name, size in rows),
     ]
 

@@ -86,7 +86,9 @@ def load(path: str | Path, which: str = "best") -> Classifier:
 
 def _load_run(folder: Path, which: str) -> Classifier:
     if not RunDirectory(folder).exists:
-        raise CheckpointError(f"{folder}: neither a run directory nor an export")
+        raise CheckpointError(
+            f"{folder}: neither a run directory nor an export; name a folder that 'capsnet train' or 'export' made"
+        )
     found = checkpoint.choose(RunDirectory(folder).checkpoints, which, print)
     config = configuration.validated(json.loads(found.config), str(found.path))
     net = network_of(config, found)

@@ -6,19 +6,26 @@ import argparse
 import os
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pydantic import ByteSize
 
 from trainer import config as configuration
 from trainer import configs
-from trainer.errors import EXIT_MEANINGS, ConfigError
-from trainer.storage import Location, is_cloud
+from trainer.errors import EXIT_DONE, EXIT_MEANINGS, ConfigError
+from trainer.storage import place
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:2d}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
+WORDS = (
+    "N,N,... is a list, and '' an empty one. A record is an image with its label, a rank one of the processes that "
+    "train. A capsule's pose is its vector. A child is a capsule of one layer, a parent one of the next, in the last "
+    "layer one for each class. A vote is what a child expects a parent's pose to be, a coupling the share of the child "
+    "that the parent gets."
+)
 WIDE = 32
 NARROW = 80
+NAME = "NAME"
+"""In place of choices that are too long for a line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +33,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+    def refuse(self, word: str) -> NoReturn:
+        """Of a word that means nothing here."""
+        known = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        name = word.removeprefix("--").partition("=")[0]
+        near = configuration.nearest(name, known, "--")
+        if word.startswith("--"):
+            self.error(f"unknown option --{name}{near}")
+        if "=" in word and not word.startswith("-"):
+            self.error(f"unexpected {word}; a field is given as --name value{near}")
+        self.error(f"unexpected {word}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            raise ConfigError(
+                f"unknown command {value}{configuration.nearest(value, list(action.choices))}; "
+                f"'{self.prog} --help' lists all"
+            )
+        super()._check_value(action, value)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -49,24 +75,43 @@ def add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help
         formatter_class=Help,
         allow_abbrev=False,
     )
-    parser.set_defaults(run_command=run)
+    parser.set_defaults(run_command=run, parser=parser)
     return parser
 
 
+def add_group(commands: Any, name: str, help: str, epilog: str = "") -> Any:
+    """A command of several commands, to which these are added; alone it prints its help."""
+
+    def explain(parsed: argparse.Namespace) -> int:
+        parsed.parser.print_help()
+        return EXIT_DONE
+
+    return add(commands, name, explain, help, epilog).add_subparsers(title="commands", metavar="COMMAND")
+
+
+def add_recipe(parser: Parser) -> None:
+    help = f"see 'capsnet recipes' (default: {configs.DEFAULT})"
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help=help)
+
+
+def add_run(parser: Parser) -> None:
+    parser.add_argument("run", type=place, metavar="RUN", help="run directory, or gs://BUCKET/runs/NAME")
+
+
 def add_checkpoint(parser: Parser) -> None:
-    parser.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step (default: best)")
-
-
-def location(text: str) -> Location:
-    """A folder or a place in a bucket, of an argument."""
-    return text.rstrip("/") if is_cloud(text) else Path(text)
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="WHICH", help="best, last or a step, as 1248 (default: %(default)s)"
+    )
 
 
 def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
     """The fields of the configuration as options, with the defaults of a recipe; ``listed``: in the help."""
     if listed:
         parser.add_argument_group(
-            "fields", f"defaults are those of recipe {recipe}; 'capsnet train RECIPE --help' shows others"
+            "fields",
+            textwrap.fill(f"defaults are those of {recipe}; 'capsnet train RECIPE --help' shows others", NARROW - 2)
+            + "\n\n"
+            + textwrap.fill(WORDS, NARROW - 2),
         )
     groups: dict[str, Any] = {}
     defaults = configs.load(recipe)
@@ -78,24 +123,27 @@ def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
             groups[section] = parser.add_argument_group(section)
         default = configuration.value_at(defaults, path)
         is_switch = isinstance(default, bool)
+        kind = _kind(path, field.annotation, default)
+        choices = f"; one of {', '.join(get_args(field.annotation))}" if kind == NAME else ""
         groups[section].add_argument(
             f"--{path}",
             dest=f"field:{path}",
             default=None,
-            metavar=_kind(field.annotation, default),
-            help=f"{field.description} (default: {_shown(default)})".replace("%", "%%")
+            metavar=kind,
+            help=f"{field.description}{choices} (default: {_shown(default)})".replace("%", "%%")
             if listed
             else argparse.SUPPRESS,
             **({"nargs": "?", "const": "true"} if is_switch else {}),
         )
 
 
-def _kind(annotation: Any, default: Any) -> str:
+def _kind(path: str, annotation: Any, default: Any) -> str:
     choices = [str(choice) for choice in get_args(annotation)]
     if isinstance(default, tuple):
         return "N,N,..."
     if choices:
-        return "{" + ",".join(choices) + "}"
+        whole = "{" + ",".join(choices) + "}"
+        return whole if len(f"  --{path} {whole}") <= NARROW else NAME
     return {"int": "N", "float": "X", "str": "TEXT", "bool": "true|false", "ByteSize": "SIZE"}[annotation.__name__]
 
 

@@ -120,7 +120,7 @@ def make(
     if command.weights_from is not None:
         source = RunDirectory(Path(command.weights_from))
         if not source.exists:
-            raise ConfigError(f"--weights-from {source.path}: not a run directory")
+            raise ConfigError(f"--weights-from {source.path}: not a run directory; name one that 'capsnet train' made")
         weights = checkpoint.choose(source.checkpoints, "last", say)
     elif command.new_head:
         raise ConfigError("--new-head needs --weights-from RUN")

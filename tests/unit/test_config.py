@@ -60,6 +60,25 @@ def test_a_wrong_file_is_one_line_with_its_name(tmp_path: Path, text: str | None
     assert str(path) in str(caught.value)
 
 
+FIELDS = [path for path, _ in c.leaves()]
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("primary.kernel", "model.primary.kernel"),
+        ("kernel", "model.stem.kernel or model.primary.kernel"),
+        ("every_steps", "checkpoint.every_steps, log.every_steps or log.observe_every_steps"),
+        ("batch-size", "train.global_batch_size or evaluate.batch_size"),
+        ("lr", "optimizer.learning_rate"),
+        ("kernl", "model.stem.kernel or model.primary.kernel"),
+        ("version", ""),
+    ],
+)
+def test_what_was_meant(typed: str, near: str) -> None:
+    assert c.nearest(typed, FIELDS) == (f" (did you mean {near}?)" if near else "")
+
+
 def test_differences_know_what_changes_the_meaning() -> None:
     old = c.RunConfig()
     new = c.with_overrides(old, {"train.epochs": 20, "optimizer.learning_rate": 0.1})

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.storage import atomic_write, crc32c, listing, read_bytes, read_range
+from trainer.errors import CapsnetError
+from trainer.storage import atomic_write, crc32c, listing, local_place, place, read_bytes, read_range
 
 
 def test_crc32c_is_castagnoli() -> None:
@@ -43,3 +44,20 @@ def test_a_rename_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_read_range_is_a_slice(tmp_path: Path, offset: int, length: int) -> None:
     (tmp_path / "a").write_bytes(b"0123456789")
     assert read_range(tmp_path / "a", offset, length) == b"0123456789"[offset : offset + length]
+
+
+def test_places_as_they_are_typed() -> None:
+    assert place("gs://bucket/runs/a/") == "gs://bucket/runs/a"
+    assert place("runs/a") == local_place("runs/a") == Path("runs/a")
+
+
+@pytest.mark.parametrize("text", ["gs://", "gs:///runs", "gs://_no/runs", "s3://bucket/runs"])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(CapsnetError, match="gs://BUCKET/") as caught:
+        place(text)
+    assert caught.value.exit_code == 2
+
+
+def test_a_bucket_is_no_place_on_this_machine() -> None:
+    with pytest.raises(CapsnetError, match="a place on this machine"):
+        local_place("gs://bucket/runs")

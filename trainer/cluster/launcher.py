@@ -27,6 +27,7 @@ from trainer.launch.hosts import Host
 from trainer.launch.supervisor import Ending, Rank
 from trainer.output import attempts
 from trainer.output.ledger import Ledger
+from trainer.storage import place
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what a container wrote there beside its exit code."""
@@ -47,11 +48,12 @@ class Job:
 
 
 def job_of(environment: Mapping[str, str], ranks: int, hostfile: Path | None) -> Job:
-    """Raises ConfigError where something is missing or makes no sense."""
+    """Raises ConfigError, StorageRefused where something is missing or makes no sense."""
     recipe, output = environment.get("CAPSNET_RECIPE", ""), environment.get("CAPSNET_OUTPUT", "")
     data = environment.get("CAPSNET_DATA", "")
     if not recipe or not output:
         raise ConfigError(f"{'CAPSNET_OUTPUT' if recipe else 'CAPSNET_RECIPE'} is not set; see 'capsnet job --help'")
+    place(output)
     try:
         options = shlex.split(environment.get("CAPSNET_OPTIONS", ""))
     except ValueError as error:

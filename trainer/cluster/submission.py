@@ -14,6 +14,7 @@ from trainer.cluster import overlay
 from trainer.cluster.api import Cluster, Object, kubectl
 from trainer.cluster.overlay import Rendered
 from trainer.errors import ClusterError, ConfigError, note
+from trainer.storage import place
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 NAME_LENGTH = 50
@@ -57,7 +58,7 @@ def prepare(request: Request, check: Callable[[str, str, Sequence[str]], None]) 
         check: gets recipe, data URI and options, and raises ConfigError where they make no configuration.
 
     Raises:
-        ConfigError: kubectl is missing, or something that was given is wrong.
+        ConfigError, StorageRefused: kubectl is missing, or something that was given is wrong.
     """
     folder = overlay.find(request.overlay)
     name = request.name or new_name(folder, time.localtime())
@@ -71,11 +72,13 @@ def prepare(request: Request, check: Callable[[str, str, Sequence[str]], None]) 
     changed = changes(request, base, folder.name, name)
     settings = {**base.settings, **changed}
     for key in ("DATA", "OUTPUT"):
-        if settings.get(key, "").startswith(PLACEHOLDER):
+        value = settings.get(key, "")
+        if value.startswith(PLACEHOLDER):
             raise ConfigError(
-                f"{key} is {settings[key]}, which is nobody's bucket: set BUCKET in k8s/site/kustomization.yaml, "
+                f"{key} is {value}, which is nobody's bucket: set BUCKET in k8s/site/kustomization.yaml, "
                 f"or give --{key.lower()}"
             )
+        place(value)
     check(settings["RECIPE"], settings.get("DATA", ""), shlex.split(settings.get("OPTIONS", "")))
     manifest = overlay.render_run(folder, base, name, request.image, changed)
     return Submission(name, manifest, overlay.parsed(manifest, request.overlay))

@@ -67,9 +67,14 @@ class Arm:
     recipe: str = ""
 
 
+def kinds() -> dict[str, list[str]]:
+    """Names that stand for an arm by themselves."""
+    return {"routing": [*routing.names()], "controls": [*CONTROLS], "recipes": configs.names()}
+
+
 def known() -> list[str]:
-    """Names that stand for an arm by themselves: algorithms, controls and recipes."""
-    return [*dict.fromkeys([*routing.names(), *CONTROLS, *configs.names()])]
+    """All of ``kinds``."""
+    return [*dict.fromkeys(name for names in kinds().values() for name in names)]
 
 
 def default(recipe: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,37 @@ def value_at(config: Section, path: str) -> Any:
     return value
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """' (did you mean X?)' or an empty string."""
+MOST_NEAR = 3
+
+
+def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """' (did you mean X?)', ' (did you mean X, Y or Z?)' where all fit alike, or an empty string.
+
+    Args:
+        prefix: shown before each, as '--' of options.
+    """
+    close = [f"{prefix}{path}" for path in _near(name, known)]
+    *others, last = close or [""]
+    return f" (did you mean {', '.join(others)}{' or ' if others else ''}{last}?)" if close else ""
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    last = {path: path.rpartition(".")[2] for path in known}
+    word = name.rpartition(".")[2].replace("-", "_")
     # a last part alone is sure, as 'iterations' for 'model.routing.iterations'
-    close = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
+    sure = [path for path in known if _stands_for(word, last[path].replace("-", "_"))]
+    if sure:
+        return difflib.get_close_matches(name, sure, n=1, cutoff=0) if "." in name else sure[:MOST_NEAR]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    words = [] if close else difflib.get_close_matches(word, list(last.values()), n=1, cutoff=0.75)
+    return close or [path for path in known if last[path] in words][:MOST_NEAR]
+
+
+def _stands_for(word: str, name: str) -> bool:
+    """The name itself, the end of it in several words, or its initials: learning_rate; batch_size; lr."""
+    parts = name.split("_")
+    initials = "".join(part[:1] for part in parts)
+    return word == name or ("_" in word and name.endswith(f"_{word}")) or (len(parts) > 1 and word == initials)
 
 
 def with_overrides(config: RunConfig, overrides: dict[str, Any]) -> RunConfig:

@@ -13,10 +13,14 @@ class LossConfig(Section):
     kind: Literal["margin", "spread", "cross_entropy", "nll"] = Field(
         "margin", description="loss of the class scores; nll takes them for probabilities"
     )
-    margin_positive: float = Field(0.9, gt=0, le=1, description="m+, margin loss")
-    margin_negative: float = Field(0.1, ge=0, lt=1, description="m-, margin loss")
-    absent_weight: float = Field(0.5, gt=0, description="lambda, weight of absent classes, margin loss")
-    spread_margin: float = Field(0.9, gt=0, le=1, description="m, spread loss; tests use it")
+    margin_positive: float = Field(
+        0.9, gt=0, le=1, description="m+ of the margin loss: what a class that is there is to reach"
+    )
+    margin_negative: float = Field(
+        0.1, ge=0, lt=1, description="m- of it: what a class that is absent is to stay below"
+    )
+    absent_weight: float = Field(0.5, gt=0, description="lambda of it: weight of absent classes")
+    spread_margin: float = Field(0.9, gt=0, le=1, description="m of the spread loss; tests use it")
     spread_margin_start: float = Field(0.2, gt=0, le=1, description="m at the start, where spread_margin_epochs is set")
     spread_margin_epochs: float = Field(
         0.0,
@@ -51,10 +55,10 @@ class OptimizerConfig(Section):
         (), description="epochs at which a step is taken (step), or the one epoch after which the factor is reached"
     )
     final_fraction: float = Field(0.0, ge=0, le=1, description="of the peak, at the end (cosine)")
-    beta_1: float = Field(0.9, ge=0, lt=1, description="Adam")
-    beta_2: float = Field(0.999, ge=0, lt=1, description="Adam")
-    epsilon: float = Field(1e-7, gt=0, description="Adam")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="of Adam: decay of the mean gradient a step")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="of Adam: decay of the mean squared gradient a step")
+    epsilon: float = Field(1e-7, gt=0, description="of Adam: what is added to the denominator")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, of kernels and transforms, not of biases and norms")
     clip_norm: float = Field(0.0, ge=0, description="largest global norm of the gradient; 0: no clipping")
     average_decay: float = Field(

@@ -43,7 +43,7 @@ class StemConfig(Section):
 
 class PrimaryConfig(Section):
     types: int = Field(32, ge=1, description="capsule types at each position")
-    pose: int = Field(8, ge=1, description="P, size of a child's pose")
+    pose: int = Field(8, ge=1, description="P, numbers of a pose")
     kernel: int = Field(9, ge=1, description="kernel size of the convolution that makes the capsules")
     stride: int = Field(2, ge=1, description="its stride")
     padding: Literal["valid", "same"] = Field("valid", description="its padding")
@@ -146,7 +146,7 @@ class HeadConfig(Section):
         description="of a control: in 0..1, as lengths are, for margin losses; or without bounds, for cross_entropy "
         "with loss.scale 1",
     )
-    pose: int = Field(16, ge=1, description="Q, size of a class capsule's pose")
+    pose: int = Field(16, ge=1, description="Q, numbers of a class capsule's pose")
     transform: Literal["full", "shared", "low_rank"] = Field(
         "full",
         description="a transform for each child; one for each child type, shared over positions; or low_rank: a "
@@ -187,7 +187,7 @@ class DecoderConfig(Section):
 class ModelConfig(Section):
     image_size: int = Field(28, ge=4, le=1024, description="H = W, pixels that the network sees")
     channels: Annotated[Literal[1, 3], BeforeValidator(as_typed)] = Field(1, description="C, colour channels")
-    classes: int = Field(10, ge=2, description="J of the last layer")
+    classes: int = Field(10, ge=2, description="J, parents of the last layer")
     matrix_poses: bool = Field(
         False, description="poses are square matrices M with votes M W (Hinton et al. 2018), in place of vectors"
     )

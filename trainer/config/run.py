@@ -34,13 +34,13 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    every_epochs: float = neutral(1.0, ge=0, description="0: only at the end")
+    every_epochs: float = neutral(1.0, ge=0, description="epochs between tests; 0: only at the end")
     batch_size: int = neutral(256, ge=1, description="records of one rank's batch")
 
 
 class CheckpointConfig(Section):
-    every_seconds: float = neutral(60.0, ge=0, description="0: not by time")
-    every_steps: int = neutral(0, ge=0, description="0: not by steps")
+    every_seconds: float = neutral(60.0, ge=0, description="seconds between checkpoints; 0: not by time")
+    every_steps: int = neutral(0, ge=0, description="steps between checkpoints; 0: not by steps")
     keep_last: int = neutral(2, ge=1, description="newest checkpoints that are kept; the best is kept beside them")
 
 
@@ -76,7 +76,7 @@ class RunConfig(Section):
     """Everything that defines a run."""
 
     recipe: str = neutral("", description="name of the recipe this came from")
-    seed: int = Field(0, ge=0, lt=2**31, description="of weights, order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of weights, order and augmentation")
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -149,14 +149,10 @@ def dump_index(index: Index) -> bytes:
 
 
 def folder_of(uri: str) -> storage.Location:
-    """Where a data URI points: a local folder, or gs://bucket/prefix as it stands."""
+    """Where a data URI points: a local folder, or gs://bucket/prefix; raises as ``storage.place``."""
     if uri == EMBEDDED:
         return Path(__file__).parent / EMBEDDED
-    if storage.is_cloud(uri):
-        return uri.rstrip("/")
-    if "://" in uri:
-        raise DataError(f"{uri}: of the remote places only gs://bucket/prefix can be read; name a local folder or such")
-    return Path(uri)
+    return storage.place(uri)
 
 
 def shards_of(uri: str, index: Index) -> storage.Location:
@@ -172,6 +168,7 @@ def load_index(uri: str, policy: StorageConfig = POLICY) -> Index:
     Raises:
         DataError: no such folder, an empty one, no index, one of another format or not valid, a shard that is
             missing, of the wrong size or another one than the index describes.
+        ConfigError: neither a local folder nor in a bucket of Cloud Storage.
         StorageError, StorageRefused: a bucket cannot be read.
     """
     index = read_index(uri, policy)

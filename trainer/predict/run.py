@@ -62,7 +62,9 @@ def _network_of(request: Request) -> tuple[RunConfig, Checkpoint | None]:
     if (request.run / CLASSES).exists():
         return configuration.load(request.run / RUN), None
     if not RunDirectory(request.run).exists:
-        raise CheckpointError(f"{request.run}: neither a run directory nor an export")
+        raise CheckpointError(
+            f"{request.run}: neither a run directory nor an export; name a folder that 'capsnet train' or 'export' made"
+        )
     found = checkpoint.choose(RunDirectory(request.run).checkpoints, request.checkpoint, note)
     return configuration.validated(json.loads(found.config), str(found.path)), found
 

@@ -29,6 +29,7 @@ from trainer.storage import Location, atomic_write, delete, join, listing, make_
 
 VERSION = 2
 STUDY, FOLDER = "study.json", "records"
+MEND = "is it what 'capsnet probe run --output' was given?"
 OK, MEMORY, TIME, NOT_FINITE, COLLAPSED, ERROR = (
     "ok",
     "out of memory",
@@ -71,7 +72,7 @@ def study_of(output: Location) -> Study:
     place = join(output, STUDY)
     try:
         if STUDY not in listing(output):
-            raise ConfigError(f"{output}: no study there; is it what 'capsnet probe run --output' was given?")
+            raise ConfigError(f"{output}: no study there; {MEND}")
         content = json.loads(read_bytes(place))["study"]
         return Study(
             **{
@@ -84,7 +85,7 @@ def study_of(output: Location) -> Study:
             }
         )
     except OSError as error:
-        raise ConfigError(f"{output}: {error.strerror}") from None
+        raise ConfigError(f"{output}: cannot be read ({error.strerror}); {MEND}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{place}: not a study of this version ({error})") from None
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import google_crc32c
 
 from trainer.config import StorageConfig
-from trainer.errors import ObjectChanged, StorageError, StorageRefused
+from trainer.errors import ConfigError, ObjectChanged, StorageError, StorageRefused
 from trainer.storage import cloud, local
-from trainer.storage.answers import SCHEME
+from trainer.storage.answers import SCHEME, split
 from trainer.storage.cloud import Entry
 from trainer.storage.connection import connected
 from trainer.storage.local import sync_folder
@@ -41,7 +41,9 @@ __all__ = [
     "is_cloud",
     "join",
     "listing",
+    "local_place",
     "make_folder",
+    "place",
     "read_bytes",
     "read_now",
     "read_range",
@@ -53,6 +55,26 @@ __all__ = [
 
 def is_cloud(location: Location) -> bool:
     return isinstance(location, str) and location.startswith(SCHEME)
+
+
+def place(text: str) -> Location:
+    """What a person typed: a place in a bucket as text, or a local one.
+
+    Raises:
+        StorageRefused: no bucket is named.
+        ConfigError: of the remote places it is none of Cloud Storage.
+    """
+    if is_cloud(text):
+        split(text)
+        return text.rstrip("/")
+    return local_place(text, "give a local folder or gs://BUCKET/...")
+
+
+def local_place(text: str, mend: str = "give a place on this machine") -> Path:
+    """Raises ConfigError where it is not on this machine."""
+    if "://" in text:
+        raise ConfigError(f"{text}: cannot be used here; {mend}")
+    return Path(text)
 
 
 def join(folder: Location, *names: str) -> Location:

@@ -22,8 +22,8 @@ SCHEME = "gs://"
 def split(location: str) -> tuple[str, str]:
     """(bucket, name) of gs://bucket/name. Raises StorageRefused where no bucket is named."""
     bucket, _, name = location.removeprefix(SCHEME).partition("/")
-    if not bucket:
-        raise StorageRefused(f"{location}: names no bucket; give gs://bucket/prefix")
+    if not (bucket[:1].isalnum() and bucket[-1:].isalnum()):  # what the client refuses with a ValueError
+        raise StorageRefused(f"{location}: names no bucket; give gs://BUCKET/...")
     return bucket, name
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.cluster.launcher import job_of
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, StorageRefused
 
 SET = {"CAPSNET_RECIPE": "quick", "CAPSNET_OUTPUT": "gs://b/runs/a"}
 
@@ -27,6 +27,11 @@ def test_the_job_has_the_name_that_the_cluster_gave_it() -> None:
 def test_what_is_missing_is_named(missing: str) -> None:
     with pytest.raises(ConfigError, match=f"{missing} is not set"):
         job_of({**SET, missing: ""}, 1, None)
+
+
+def test_an_output_without_a_bucket_is_refused() -> None:
+    with pytest.raises(StorageRefused, match="gs://: names no bucket"):
+        job_of({**SET, "CAPSNET_OUTPUT": "gs://"}, 1, None)
 
 
 def test_options_that_a_shell_would_not_take() -> None:

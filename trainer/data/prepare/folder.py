@@ -23,7 +23,7 @@ def find(source: Path, name: str = "", descriptions: dict[str, str] | None = Non
     depths = Counter(len(parts) for parts, _ in tree if len(parts) in (2, 3))
     if not depths:
         raise DataError(
-            f"{source}: holds no <class>/<image> nor <split>/<class>/<image>; see 'capsnet data prepare -h'"
+            f"{source}: holds no <class>/<image> nor <split>/<class>/<image>; see 'capsnet data prepare --help'"
         )
     depth = max(depths, key=lambda depth: depths[depth])
     fitting = [(parts, item) for parts, item in tree if len(parts) == depth]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from trainer.config import nearest
 from trainer.errors import ConfigError
 from trainer.probe.study import Study
 
@@ -20,6 +21,6 @@ def names() -> list[str]:
 def load(name: str) -> Study:
     """Raises ConfigError where there is no such study."""
     if name not in names():
-        raise ConfigError(f"unknown study {name}; there are {', '.join(names())}")
+        raise ConfigError(f"unknown study {name}{nearest(name, names())}; there are {', '.join(names())}")
     study: Study = importlib.import_module(f"{__name__}.{name}").STUDY
     return study
