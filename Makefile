@@ -49,7 +49,7 @@ compare: $(INSTALLED) ## compare routings (RECIPE=, ARGS=), or go on: OUTPUT=DIR
 	@exec $(BIN)/capsnet compare $(RECIPE) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 export: $(INSTALLED) ## write RUN=DIR as a Keras model and a SavedModel to TO=DIR
-	@exec $(BIN)/capsnet export $(RUN) $(TO) $(ARGS)
+	@exec $(BIN)/capsnet export $(or $(RUN),$(NEWEST)) $(TO) $(ARGS)
 
 tensorboard: $(INSTALLED) ## watch runs (LOGDIR=, PORT=)
 	@exec $(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from trainer import (
@@ -76,6 +77,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
         "  tensorboard --logdir runs            watch\n\n" + EXIT_CODES,
     )
     parser.set_defaults(parser=parser)
+    parser.add_argument("--version", action="version", version=f"capsnet {version('capsnet')}", help="print it")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_train(commands, arguments)
     cli_evaluate.add_evaluate(commands)
@@ -169,7 +171,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_recipes(commands: Any) -> None:
-    add(commands, "recipes", _recipes, "list the recipes with the hardware, time and score that each claims")
+    add(commands, "recipes", _recipes, "list the recipes with the data, hardware, time and accuracy of each")
 
 
 def _add_launch(commands: Any) -> None:
@@ -240,12 +242,18 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _recipes(_parsed: argparse.Namespace) -> int:
-    rows = [("recipe", "hardware", "time", "score")]
-    rows += [(name, claim.hardware, claim.time, claim.score) for name, claim in configs.claims().items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows: list[tuple[str, ...]] = [("recipe", "data", "hardware", "time", "accuracy")]
+    for name, claim in configs.claims().items():
+        told = (name, configs.load(name).data.uri, claim.hardware, claim.time, claim.score)
+        rows.append(tuple("-" if cell == configs.NOT_MEASURED else cell for cell in told))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
-    print("\ntrain one: capsnet train RECIPE")
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(
+        f"\ntrain one: capsnet train RECIPE (default: {configs.DEFAULT})\n"
+        "embedded comes with the package; other data are shards that you make with\n"
+        "'capsnet data prepare', there or elsewhere (--data.uri). -: not measured yet."
+    )
     return EXIT_DONE
 
 

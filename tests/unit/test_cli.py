@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_examples_can_be_typed(prog: str) -> None:
         words = shlex.split(re.split(r" {3}| \| | > ", line)[0], comments=True)
         with contextlib.suppress(SystemExit):  # of --help
             cli._parsed(words)
+
+
+def test_the_list_of_recipes_fits_and_says_what_each_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recipes"]) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if len(line) > COLUMNS] == []
+    rows = {line.split()[0]: line.split()[1] for line in said.splitlines()[1 : 1 + len(configs.names())]}
+    assert rows == {name: configs.load(name).data.uri for name in configs.names()}
+    assert f"(default: {configs.DEFAULT})" in said
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"capsnet {version('capsnet')}\n"
 
 
 def test_no_line_of_make_help_is_too_long() -> None:

@@ -15,7 +15,7 @@ NOT_MEASURED = "not measured here"
 
 
 class Claim(NamedTuple):
-    """What a recipe promises."""
+    """What a recipe promises; ``score`` is the test accuracy."""
 
     hardware: str
     time: str
