@@ -20,6 +20,7 @@ from trainer import (
     cli_probe,
     cli_sync,
     configs,
+    runtime,
 )
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
@@ -202,6 +203,7 @@ def _train(parsed: argparse.Namespace) -> int:
 
 
 def _preview(command: Command, ranks: int) -> int:
+    runtime.import_tensorflow()
     from trainer import dry_run
 
     dry_run.run(command, ranks, print)

@@ -89,7 +89,10 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
         _log_to_file(plan.directory)
         log.info("run directory: %s", plan.directory.shown)
 
-    from trainer import described, loop, runtime
+    from trainer import runtime
+
+    runtime.import_tensorflow()
+    from trainer import described, loop
 
     device = runtime.set_up(config, world)
     distributed.join(world)
@@ -151,6 +154,8 @@ def evaluate(
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
 
     from trainer import runtime
+
+    runtime.import_tensorflow()
     from trainer.scoring import run as scoring
     from trainer.scoring.output import Output, beside
 

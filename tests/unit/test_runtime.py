@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import tensorflow as tf
 
 from trainer import configs, runtime
 from trainer.distributed import World
 from trainer.errors import ConfigError
+
+
+def test_tensorflow_comes_without_matplotlib_which_comes_when_it_is_drawn() -> None:
+    check = (
+        "import sys; from trainer import runtime; runtime.import_tensorflow(); "
+        "assert 'tensorflow' in sys.modules and not any(name.startswith('matplotlib') for name in sys.modules); "
+        "from trainer.summaries import figures; assert 'matplotlib.figure' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 @pytest.mark.parametrize(

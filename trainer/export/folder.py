@@ -85,6 +85,8 @@ def _write(
     say: Callable[[str], None],
 ) -> None:
     from trainer import runtime
+
+    runtime.import_tensorflow()
     from trainer.export import about, archive, check, keras_model, saved_model
     from trainer.export.copies import DTYPE
     from trainer.weights import network_of
