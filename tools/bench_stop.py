@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.gcs import server
 from tools.bench_data import make_bucket, seconds
-from trainer import storage
+from trainer import checkpoint, storage
 from trainer.errors import EXIT_INTERRUPTED
 from trainer.output import copies, newest
 
@@ -60,12 +60,12 @@ def stopped(run: str, ranks: int) -> tuple[float, float]:
 
 def size_of(run: Path) -> int:
     """Bytes of its newest checkpoint."""
-    return sum(file.stat().st_size for file in max(run.glob("checkpoints/step-*")).iterdir())
+    return sum(file.stat().st_size for file in checkpoint.paths(run / "checkpoints")[-1].iterdir())
 
 
 def bare(bucket: str, run: Path) -> float:
     """Bytes per second of the newest checkpoint, stored while nothing else is done."""
-    path = max(run.glob("checkpoints/step-*"))
+    path = checkpoint.paths(run / "checkpoints")[-1]
     return size_of(run) / seconds(lambda: copies.store(bucket, "bare", path))
 
 

@@ -60,8 +60,9 @@ def sync(prefix: str, folder: Path) -> list[Change]:
     """
     changes = []
     found = listing(prefix)
-    scores = _below(EVALUATION, found, _runs(found))
-    for name, those in _below(streams.FOLDER, found, _runs(found)).items():
+    names = _runs(found)
+    scores = _below(EVALUATION, found, names)
+    for name, those in _below(streams.FOLDER, found, names).items():
         place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
         stored = streams.newest_of(place, those)
         if stored is None:

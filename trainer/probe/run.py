@@ -46,17 +46,19 @@ def run(
     records = Records(output)
     records.claim(study)
     collect.unpack(output, say)
-    others = sorted({r.hardware.get("cpu", "") for r in records.known(say).results.values()} - {hardware()["cpu"]})
+    known = records.known(say)
+    others = sorted({result.hardware.get("cpu", "") for result in known.results.values()} - {hardware()["cpu"]})
     if others:
         say(f"cells there were measured on {'; '.join(others)}, this is {hardware()['cpu']}: times do not compare")
     if noisy_again:
         if others:
             raise ConfigError(f"{output}: cells of another machine are not measured again on this one")
-        of_study = collect.results(output, say)[1]
+        of_study = [(cell, known.results[cell.key]) for cell in cells(study) if cell.key in known.results]
         again = [cell for cell in limits.noisy(of_study) if cell in mine]
         say(f"{len(again)} cells met a machine that was slower by more than {limits.NOISY - 1:.0%}: once more")
         records.forget(again)
-    for result in todo.killed(mine, records.known(say)):
+        known = records.known(say)
+    for result in todo.killed(mine, known):
         records.finish(result)
     say(f"at most {bound(study, len(todo.left(study, mine, records.known(say))))} for what is left")
     check_footprint(study, stopped)

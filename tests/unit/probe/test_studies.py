@@ -11,7 +11,7 @@ import pytest
 from trainer.model import costs
 from trainer.probe import studies
 from trainer.probe.streamed_set import checked
-from trainer.probe.studies.arms import DEEP_RATES, RATES, REMEDIES, ROUTINGS
+from trainer.probe.studies.arms import CONTROLS, DEEP_RATES, RATES, REMEDIES, ROUTINGS
 from trainer.probe.study import CENTRE, Changes, Study, cells, centre_of, config_of, split
 
 RESULTS = Path(__file__).parents[3] / "docs" / "probes"
@@ -83,9 +83,11 @@ def test_every_arm_has_the_learning_rate_that_was_best_in_the_search(
     rates: dict[str, dict[str, float]] = {}
     with (RESULTS / name / "cells.csv").open() as file:
         for row in csv.DictReader(file):
+            assert row["outcome"] == "ok", row
             rate = row["value"] or centre_of(search, axis)
             rates.setdefault(row["arm"], {})[rate] = float(row["train_accuracy"])
     assert set(rates) == set(chosen) == set(arms)
+    assert set(CONTROLS) <= set(ROUTINGS)
     for arm, found in rates.items():
         assert set(found) == set(axis.values)
         assert max(found, key=lambda rate: found[rate]) == chosen[arm], (arm, found)

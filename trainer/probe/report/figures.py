@@ -28,7 +28,7 @@ PLAIN: dict[Any, Any] = {
 }
 """Text as text, which is smaller than its outlines; the same names inside for the same picture."""
 FINE = re.compile(rb"(\d\.\d\d)\d+")
-"""Digits beyond hundredths of a point, which nobody sees and which would be a third of the page."""
+"""Digits beyond hundredths of a point, which nobody sees."""
 WIDE = 8.0
 """Ratio of the ends of an axis from which on it is logarithmic."""
 

@@ -1,8 +1,8 @@
 """How fast images come: from a bucket over a link, beside the same from local disk.
 
-The bucket and its link are simulated on the machine itself. One reader leaves them a core of two: with two readers, all
-that was measured here stood below nine tenths of the speed from disk, whatever the link. With ``probe.uri`` a
-copy of this file measures a real one, for which bandwidth and latency are what they are.
+The bucket and its link are simulated on the machine itself. One reader leaves them a core of two: with two, nearly
+all that was measured here stood below nine tenths of the speed from disk, whatever the link. With ``probe.uri`` a copy
+of this file measures a real one, for which bandwidth and latency are what they are.
 """
 
 from trainer.probe.study import Arm, Axis, Budget, Study, over
