@@ -22,6 +22,7 @@ from trainer import (
     configs,
     runtime,
 )
+from trainer import plan as planning
 from trainer.errors import EXIT_DONE, CapsnetError, ConfigError, InterruptedRun
 from trainer.export.folder import FORMATS
 from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, add_recipe, add_run, field_values
@@ -203,10 +204,11 @@ def _train(parsed: argparse.Namespace) -> int:
 
 
 def _preview(command: Command, ranks: int) -> int:
-    runtime.import_tensorflow()
-    from trainer import dry_run
+    with planning.previewed(command, ranks, print) as plan:
+        runtime.import_tensorflow()
+        from trainer import dry_run
 
-    dry_run.run(command, ranks, print)
+        dry_run.told(plan, ranks, print)
     return EXIT_DONE
 
 

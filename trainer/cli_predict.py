@@ -60,10 +60,7 @@ def add_predict(commands: Any) -> None:
 
 
 def _predict(parsed: argparse.Namespace) -> int:
-    from trainer import runtime
     from trainer.output import copies
-
-    runtime.import_tensorflow()
     from trainer.predict.run import Request, predict
 
     with copies.local(parsed.run, parsed.checkpoint) as run:

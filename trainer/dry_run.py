@@ -16,29 +16,19 @@ import keras
 import tensorflow as tf
 
 from trainer import described, evaluation, held, losses, optimizer, weights
-from trainer import plan as planning
 from trainer import step as training_step
 from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.distributed import World
 from trainer.model import network
 from trainer.model.network import CapsNet
-from trainer.plan import Command, Plan
+from trainer.plan import Plan
 
 MB = 1e6
 
 
-def run(command: Command, ranks: int, say: Callable[[str], None]) -> None:
-    """Says it in lines; refuses what a run of so many ranks would refuse.
-
-    Raises:
-        As ``plan.planned``.
-    """
-    with planning.previewed(command, ranks, say) as plan:
-        _say(plan, ranks, say)
-
-
-def _say(plan: Plan, ranks: int, say: Callable[[str], None]) -> None:
+def told(plan: Plan, ranks: int, say: Callable[[str], None]) -> None:
+    """Says in lines what a run of so many ranks would do."""
     config = plan.config
     index = data_index.load_index(config.data.uri, config.storage)
     net = network.build(config.model, precision=config.train.precision, seed=config.seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from trainer import checkpoint, rundir
+from trainer import checkpoint, rundir, runtime
 from trainer import config as configuration
 from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
@@ -93,6 +93,7 @@ def _check(request: Request, config: RunConfig, found: Checkpoint | None) -> Non
 def _predict(
     request: Request, config: RunConfig, found: Checkpoint | None, items: list[Item], stop: StopRequest
 ) -> int:
+    runtime.import_tensorflow()
     from trainer.predict import networks
     from trainer.predict.session import Session
 
