@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pytest
 from tests.gcs import proxy as gcs_proxy
 from tests.gcs import server as gcs_server
 from tests.integration.harness import train
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @dataclass
@@ -58,29 +62,50 @@ def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``(name, make)``: the folder that ``make`` filled for the first test of any worker that asked for it."""
+    workers = "PYTEST_XDIST_WORKER" in os.environ
+    shared = tmp_path_factory.getbasetemp().parent if workers else tmp_path_factory.getbasetemp()
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        there, made = shared / f"once-{name}", shared / f"once-{name}.made"
+        with (shared / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(there, ignore_errors=True)
+                there.mkdir()
+                make(there)
+                made.touch()
+        return there
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(made_once: Once) -> Path:
     """A run on one rank that nobody interrupts, with the fields of ``harness.SMALL``; to be read, not changed."""
-    folder = tmp_path_factory.mktemp("small") / "run"
-    train(folder)
-    return folder
+    return made_once("run", lambda folder: train(folder / "run")) / "run"
 
 
 @pytest.fixture(scope="session")
-def small_export(small_run: Path) -> tuple[Path, str]:
+def small_export(made_once: Once, small_run: Path) -> tuple[Path, str]:
     """(The export of ``small_run``, what was printed.)"""
-    folder = small_run.parent / "model"
-    command = [sys.executable, "-m", "trainer", "export", str(small_run), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "trainer", "export", str(small_run), str(folder / "model")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (folder / "printed").write_text(done.stdout)
+
+    folder = made_once("export", make)
+    return folder / "model", (folder / "printed").read_text()
 
 
 @pytest.fixture(scope="session")
-def small_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_pairs(made_once: Once) -> Path:
     """As ``small_run``, on scenes of two objects."""
-    folder = tmp_path_factory.mktemp("pairs") / "run"
-    train(folder, fields={"data.overlap.enabled": "true", "data.augment.shift": "0", "model.image_size": "36"})
-    return folder
+    fields = {"data.overlap.enabled": "true", "data.augment.shift": "0", "model.image_size": "36"}
+    return made_once("pairs", lambda folder: train(folder / "run", fields=fields)) / "run"
 
 
 @pytest.fixture(scope="session")

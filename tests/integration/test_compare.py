@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from PIL import Image
 
 from tests.integration.harness import PATIENCE, SMALL, STEPS, last_step, leftovers, records
@@ -118,62 +117,50 @@ def test_arms_are_trained_scored_tabulated_and_drawn_and_the_comparison_grows(tm
     assert not (folder / "runs" / "first-seed0").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    folder = tmp_path / "comparison"
-    command = words(folder, "--routing", "dynamic,uniform", "--seeds", "1", fields={"checkpoint.every_steps": "4"})
-    process = start(command)
-    second = folder / "runs" / "uniform-seed0"
-    wait_for(process, lambda: last_step(second) >= 8)
+def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, number)
-    code, said = finish(process)
-    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
-    assert not alive, "runs go on without their comparison"
-    stopped_at = last_step(second)
-    assert 8 <= stopped_at < STEPS, "the run was not stopped"
-    if number != signal.SIGKILL:
-        assert code == 75, said
-        assert f"stopped with 1 of 2 runs done; to go on: capsnet compare --output {folder}" in said
-        assert states(folder) == {"dynamic-seed0": "done", "uniform-seed0": "begun"}
-    first = made_at(folder)["dynamic-seed0"]
-
-    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
-    assert code == 0, said
-    assert states(folder) == {"dynamic-seed0": "done", "uniform-seed0": "done"}
-    assert made_at(folder)["dynamic-seed0"] == first
-    assert [record["step"] for record in records(second)] == list(range(1, STEPS + 1))
-    assert "resumed from" in (second / "log.txt").read_text()
-    assert not leftovers(folder)
+    return [child for child in children if child.cmdline()[1:4] == ["-m", "trainer", "train"]]
 
 
-def test_a_run_that_dies_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_comparison_goes_on_after_a_run_that_died_an_interrupt_and_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
-    process = start(words(folder, "--routing", "dynamic,uniform", "--seeds", "1"))
-    wait_for(process, lambda: last_step(folder / "runs" / "dynamic-seed0") >= 4)
-    ranks = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.cmdline()[1:4] == ["-m", "trainer", "train"]
-    ]
-    assert len(ranks) == 1
-    ranks[0].kill()  # as by the kernel, out of memory
+    first, second = folder / "runs" / "dynamic-seed0", folder / "runs" / "uniform-seed0"
+    again = [sys.executable, "-m", "trainer", "compare", "--output", str(folder)]
+
+    process = start(
+        words(folder, "--routing", "dynamic,uniform", "--seeds", "1", fields={"checkpoint.every_steps": "4"})
+    )
+    wait_for(process, lambda: last_step(first) >= 8)
+    [rank] = ranks_of(process)
+    rank.kill()  # as by the kernel, out of memory
+    code, said = compare(again)
+    assert code == 2, said
+    assert f"in use by another process (pid {process.pid})" in said
     code, said = finish(process)
     assert code == 1, said
     assert states(folder) == {"dynamic-seed0": "failed", "uniform-seed0": "done"}
     assert "ended without a word" in said
     assert "1 of 2 runs failed (dynamic-seed0)" in said
-    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
+    done = made_at(folder)[second.name]
+
+    for number, at_least in ((signal.SIGINT, 14), (signal.SIGKILL, 22)):
+        process = start(again)
+        wait_for(process, lambda least=at_least: last_step(first) >= least)  # type: ignore[misc]
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, number)
+        code, said = finish(process)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
+        assert not alive, "runs go on without their comparison"
+        assert at_least <= last_step(first) < STEPS, "the run was not stopped"
+        if number == signal.SIGINT:
+            assert code == 75, said
+            assert f"stopped with 1 of 2 runs done; to go on: capsnet compare --output {folder}" in said
+            assert states(folder) == {"dynamic-seed0": "begun", "uniform-seed0": "done"}
+
+    code, said = compare(again)
     assert code == 0, said
     assert set(states(folder).values()) == {"done"}
-
-
-def test_two_comparisons_do_not_share_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "comparison"
-    process = start(words(folder, "--routing", "dynamic", "--seeds", "1", fields={"train.epochs": "20"}))
-    wait_for(process, lambda: (folder / "runs").exists())
-    code, said = compare([sys.executable, "-m", "trainer", "compare", "--output", str(folder)])
-    os.kill(process.pid, signal.SIGTERM)
-    assert code == 2, said
-    assert f"in use by another process (pid {process.pid})" in said
-    assert finish(process)[0] == 75
+    assert made_at(folder)[second.name] == done
+    assert [record["step"] for record in records(first)] == list(range(1, STEPS + 1))
+    assert (first / "log.txt").read_text().count("resumed from") == 3
+    assert not leftovers(folder)

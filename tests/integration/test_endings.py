@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,29 +23,32 @@ from tests.integration.harness import (
     losses,
     records,
     start,
-    train,
 )
 
 pytestmark = pytest.mark.usefixtures("in_turn")
-RANKS = [1, 2, 4]
 GRACE = 10.0  # seconds from a stop request to the exit, as promised
+SAVED_EVERY = 4  # steps
 
 
-@pytest.fixture(scope="module")
-def whole(small_run: Path) -> list[float]:
-    """The losses of a run that nobody interrupts."""
-    return losses(small_run)
+def saved(folder: Path) -> int:
+    """The step that an attempt goes on from."""
+    found = checkpoints(folder)
+    return int(found[-1].removeprefix("step-")) if found else 0
 
 
-def assert_resumes(folder: Path, ranks: int, whole: list[float]) -> None:
-    """The run goes on and has the curve of the uninterrupted one: to the bit on one rank."""
-    train(folder, ranks=ranks, recipe="")
-    assert [len(losses(folder)), last_step(folder)] == [STEPS, STEPS]
-    if ranks == 1:
-        assert losses(folder) == whole
-    else:
-        assert losses(folder) == pytest.approx(whole, rel=1e-5)  # float32 sums in another order
-    assert not leftovers(folder)
+def attempt(folder: Path, ranks: int | None, slow_saves: float = 0, **fault: Any) -> tuple[Run, Callable[[], bool]]:
+    """The run's beginning, or what goes on with it; the last rank fails. Also says whether it has yet."""
+    reached = folder.parent / "reached"
+    reached.unlink(missing_ok=True)
+    run = start(
+        folder,
+        ranks=ranks,
+        recipe="" if folder.exists() else "sabour2017",
+        fault={"rank": (ranks or 1) - 1, "file": str(reached), **fault},
+        slow_saves=slow_saves,
+        fields={"checkpoint.every_steps": SAVED_EVERY},
+    )
+    return run, reached.exists
 
 
 def stop(run: Run, number: signal.Signals) -> tuple[int, str]:
@@ -54,18 +59,146 @@ def stop(run: Run, number: signal.Signals) -> tuple[int, str]:
     return code, output
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_request_saves_and_exits_75(
-    tmp_path: Path, ranks: int, number: signal.Signals, whole: list[float]
-) -> None:
-    run = start(tmp_path / "run", ranks=ranks)
-    run.wait_for_step(5)
-    code, output = stop(run, number)
+def stopped(
+    folder: Path, ranks: int, number: signal.Signals, phase: str, step: int, slow_saves: float = 0
+) -> tuple[int, str]:
+    """An attempt that gets the signal while its last rank is where it is to be."""
+    run, there = attempt(folder, ranks, slow_saves, phase=phase, step=step, action="sleep", seconds=1)
+    run.wait_for(there)
+    return stop(run, number)
+
+
+def failed(folder: Path, ranks: int, within: float, **fault: Any) -> str:
+    """What an attempt says in which a rank fails after a save."""
+    run, there = attempt(folder, ranks, phase="input", step=saved(folder) + SAVED_EVERY + 1, **fault)
+    run.wait_for(there)
+    since = time.monotonic()
+    code, output = run.finish()
+    assert time.monotonic() - since < within
+    assert code == 75, output
+    return output
+
+
+def asked_while_compiling(folder: Path, ranks: int) -> None:
+    code, output = stopped(folder, ranks, signal.SIGTERM, "starting", 0)
+    assert code == 75, output
+
+
+def asked(folder: Path, ranks: int, number: signal.Signals) -> None:
+    code, output = stopped(folder, ranks, number, "input", saved(folder) + 3)
     assert code == 75, output
     assert "stopped on request at step" in output
-    assert checkpoints(run.folder) == [f"step-{last_step(run.folder):08d}"]
-    assert_resumes(run.folder, ranks, whole)
+    assert saved(folder) == last_step(folder)
+
+
+def terminated(folder: Path, ranks: int) -> None:
+    asked(folder, ranks, signal.SIGTERM)
+
+
+def interrupted(folder: Path, ranks: int) -> None:
+    asked(folder, ranks, signal.SIGINT)
+
+
+def interrupted_twice(folder: Path, ranks: int | None) -> None:
+    run, there = attempt(
+        folder, ranks, phase="input", step=saved(folder) + SAVED_EVERY + 1, action="sleep", seconds=100
+    )
+    run.wait_for(there)
+    run.signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.process.poll() is None
+    again = time.monotonic()
+    run.signal(signal.SIGINT)
+    code, output = run.finish()
+    assert time.monotonic() - again < 3
+    assert code == 75, output
+
+
+def during_a_save(folder: Path) -> int:
+    """The step at which a rank is while a slow save goes on."""
+    return (saved(folder) // SAVED_EVERY + 1) * SAVED_EVERY + 2
+
+
+def terminated_while_saving(folder: Path, ranks: int) -> None:
+    """Training goes on during a save: what is saved is the state at its beginning."""
+    before = saved(folder)
+    run, there = attempt(folder, ranks, 1.5, phase="input", step=during_a_save(folder), action="sleep", seconds=0.2)
+    run.wait_for(there)
+    assert saved(folder) == before
+    code, output = stop(run, signal.SIGTERM)
+    assert code == 75, output
+    assert saved(folder) == last_step(folder)
+
+
+def killed_while_saving(folder: Path, ranks: int) -> None:
+    """The supervisor takes its ranks with it: what starts at once gets their lock. Half a checkpoint is none."""
+    before = saved(folder)
+    code, output = stopped(folder, ranks, signal.SIGKILL, "input", during_a_save(folder), slow_saves=30)
+    assert code == -signal.SIGKILL, output
+    assert saved(folder) == before
+
+
+def rank_killed(folder: Path, ranks: int) -> None:
+    output = failed(folder, ranks, GRACE, action="kill")
+    assert f"rank {ranks - 1} (" in output
+    assert "ended without a word" in output
+
+
+def rank_stopped(folder: Path, ranks: int) -> None:
+    output = failed(folder, ranks, 4 + GRACE, action="stop")  # silence_seconds of the test
+    assert f"rank {ranks - 1} (" in output
+    assert "was silent for 4 s" in output
+
+
+def rank_asleep(folder: Path, ranks: int) -> None:
+    output = failed(folder, ranks, 6 + GRACE, action="sleep", seconds=600)  # hang_seconds of the test
+    assert "no progress for 6 s because of rank" in output
+    named = output.split("because of")[1].splitlines()[0]
+    assert f"rank {ranks - 1} (" in named
+    assert named.count("rank ") == 1
+
+
+def asked_while_evaluating(folder: Path, ranks: int) -> None:
+    code, output = stopped(folder, ranks, signal.SIGTERM, "evaluating", 1)
+    assert code == 75, output
+
+
+def asked_in_the_last_save(folder: Path, ranks: int) -> None:
+    """Past its last step a run is done when it has saved."""
+    code, output = stopped(folder, ranks, signal.SIGTERM, "saving", 1)
+    assert code == 0, output
+
+
+ENDINGS = [
+    asked_while_compiling,
+    terminated,
+    interrupted,
+    terminated_while_saving,
+    killed_while_saving,
+    interrupted_twice,
+    rank_killed,
+    rank_stopped,
+    rank_asleep,
+    asked_while_evaluating,
+    asked_in_the_last_save,
+]
+OF_FOUR = [terminated, rank_killed, rank_stopped, rank_asleep, asked_in_the_last_save]  # where a fourth could tell
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_a_run_that_ends_in_every_way_has_the_curve_of_one_that_nobody_ended(
+    tmp_path: Path, ranks: int, small_run: Path
+) -> None:
+    """One run: each attempt ends in another way, and the next goes on from there."""
+    folder = tmp_path / "run"
+    for ending in OF_FOUR if ranks == 4 else ENDINGS:
+        ending(folder, ranks)
+    assert [record["step"] for record in records(folder)] == list(range(1, STEPS + 1))
+    if ranks == 1:
+        assert losses(folder) == losses(small_run)
+    else:
+        assert losses(folder) == pytest.approx(losses(small_run), rel=1e-5)  # float32 sums in another order
+    assert not leftovers(folder)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -77,43 +210,14 @@ def test_a_stop_request_during_start_up_exits_75(tmp_path: Path, ranks: int, del
     assert code == 75, output
 
 
-PHASES = {
-    "compilation": {"phase": "starting", "step": 0},
-    "evaluation": {"phase": "evaluating", "step": 1},
-    "saving": {"phase": "saving", "step": 1},
-}
+def test_a_second_interrupt_stops_at_once_without_a_supervisor(tmp_path: Path) -> None:
+    interrupted_twice(tmp_path / "run", None)
+    assert checkpoints(tmp_path / "run")
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("during", PHASES)
-def test_a_stop_request_in_each_phase(tmp_path: Path, ranks: int, during: str, whole: list[float]) -> None:
+def test_a_stop_request_during_xla_compilation(tmp_path: Path) -> None:
     reached = tmp_path / "reached"
-    fault = {**PHASES[during], "rank": ranks - 1, "action": "touch", "file": str(reached), "seconds": 1}
-    run = start(tmp_path / "run", ranks=ranks, fault=fault)
-    run.wait_for(reached.exists)
-    code, output = stop(run, signal.SIGTERM)
-    # a run that is past its last step and asked to stop while it saves is done when it has saved
-    assert code == (0 if during == "saving" else 75), output
-    assert_resumes(run.folder, ranks, whole)
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_end_while_a_checkpoint_is_being_written(
-    tmp_path: Path, ranks: int, number: signal.Signals, whole: list[float]
-) -> None:
-    """Training goes on during a save: what is saved is the state at its beginning."""
-    run = start(tmp_path / "run", ranks=ranks, slow_saves=1.5, fields={"checkpoint.every_steps": 4})
-    run.wait_for_step(6)  # the save of step 4 takes 1.5 s, a step about 20 ms, 200 on a busy machine
-    assert not checkpoints(run.folder)
-    code, output = stop(run, number)
-    assert code == (75 if number == signal.SIGTERM else -number), output
-    assert_resumes(run.folder, ranks, whole)
-
-
-def test_a_stop_request_during_xla_compilation(tmp_path: Path, whole: list[float]) -> None:
-    reached = tmp_path / "reached"
-    fault = {"phase": "starting", "step": 0, "action": "touch", "file": str(reached)}
+    fault = {"phase": "starting", "step": 0, "action": "sleep", "seconds": 0, "file": str(reached)}
     run = start(tmp_path / "run", fault=fault, fields={"model.routing.xla": "true", "model.stem.channels": "64"})
     run.wait_for(reached.exists)
     time.sleep(1)  # tracing and compilation take several seconds from here
@@ -121,22 +225,21 @@ def test_a_stop_request_during_xla_compilation(tmp_path: Path, whole: list[float
     assert code == 75, output
 
 
-def test_a_closed_pipe_and_a_hang_up_do_not_lose_the_run(tmp_path: Path, whole: list[float]) -> None:
+def test_a_closed_pipe_and_a_hang_up_do_not_lose_the_run(tmp_path: Path) -> None:
     """As by 'make train | head' and by a dropped connection."""
-    reached = tmp_path / "reached"
-    fault = {"phase": "input", "step": 10, "action": "touch", "file": str(reached), "seconds": 1}
-    run = start(tmp_path / "run", fault=fault)
+    folder = tmp_path / "run"
+    run, there = attempt(folder, 1, phase="input", step=10, action="sleep", seconds=1)
     assert run.process.stdout is not None
     run.process.stdout.readline()
     run.process.stdout.close()
-    run.wait_for(reached.exists)
+    run.wait_for(there)
     run.signal(signal.SIGHUP)
     assert run.process.wait(GRACE) == 75
-    assert_resumes(run.folder, 1, whole)
+    assert saved(folder) == last_step(folder) >= 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_make_passes_signals_on(tmp_path: Path, number: signal.Signals, whole: list[float]) -> None:
+def test_make_passes_signals_on(tmp_path: Path, number: signal.Signals) -> None:
     root = Path(__file__).parents[2]
     if Path(sys.prefix) != root / ".venv":
         pytest.skip("make would set up another environment than the one that runs this test")
@@ -153,75 +256,4 @@ def test_make_passes_signals_on(tmp_path: Path, number: signal.Signals, whole: l
     assert "stopped on request at step" in output
     assert "Error 75" in output
     assert f"to go on: make train RUN={run.folder}" in output
-    assert_resumes(run.folder, 1, whole)
-
-
-@pytest.mark.parametrize("ranks", [None, 1, 2])
-def test_a_second_interrupt_stops_at_once(tmp_path: Path, ranks: int | None, whole: list[float]) -> None:
-    reached = tmp_path / "reached"
-    fault = {"phase": "input", "step": 20, "action": "touch", "file": str(reached), "seconds": 100}
-    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
-    run.wait_for(reached.exists)
-    run.signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert run.process.poll() is None
-    asked = time.monotonic()
-    run.signal(signal.SIGINT)
-    code, output = run.finish()
-    assert time.monotonic() - asked < 3
-    assert code == 75, output
-    assert_resumes(run.folder, ranks or 1, whole)
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_killed_rank_is_named_and_the_run_resumes(tmp_path: Path, ranks: int, whole: list[float]) -> None:
-    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "kill"}
-    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
-    code, output = run.finish()
-    assert code == 75, output
-    assert f"rank {ranks - 1} (" in output
-    assert "ended without a word" in output
-    assert_resumes(run.folder, ranks, whole)
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_stopped_rank_is_named_in_bounded_time(tmp_path: Path, ranks: int, whole: list[float]) -> None:
-    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "stop"}
-    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
-    run.wait_for_step(25)
-    stopped = time.monotonic()
-    code, output = run.finish()
-    assert time.monotonic() - stopped < 4 + GRACE  # silence_seconds of the test
-    assert code == 75, output
-    assert f"rank {ranks - 1} (" in output
-    assert "was silent for 4 s" in output
-    assert_resumes(run.folder, ranks, whole)
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_sleeping_rank_is_named_in_bounded_time(tmp_path: Path, ranks: int, whole: list[float]) -> None:
-    fault = {"rank": ranks - 1, "phase": "input", "step": 25, "action": "sleep", "seconds": 600}
-    run = start(tmp_path / "run", ranks=ranks, fault=fault, fields={"checkpoint.every_steps": 10})
-    run.wait_for_step(25)
-    asleep = time.monotonic()
-    code, output = run.finish()
-    assert time.monotonic() - asleep < 6 + GRACE  # hang_seconds of the test
-    assert code == 75, output
-    assert "no progress for 6 s because of rank" in output
-    named = output.split("because of")[1].splitlines()[0]
-    assert f"rank {ranks - 1} (" in named
-    assert named.count("rank ") == 1
-    assert_resumes(run.folder, ranks, whole)
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_killed_supervisor_takes_its_ranks_with_it(tmp_path: Path, ranks: int, whole: list[float]) -> None:
-    run = start(tmp_path / "run", ranks=ranks, fields={"checkpoint.every_steps": 10, "train.epochs": 20})
-    run.wait_for_step(15)
-    run.signal(signal.SIGKILL)
-    run.finish()
-    # a resume that starts at once must get the lock that the ranks still hold, and continue the same curve
-    train(run.folder, ranks=ranks, recipe="", fields={"train.epochs": 1})
-    steps = [record["step"] for record in records(run.folder)]
-    assert steps == list(range(1, 79))
-    assert losses(run.folder)[:STEPS] == pytest.approx(whole, rel=0 if ranks == 1 else 1e-5)
+    assert saved(run.folder) == last_step(run.folder)

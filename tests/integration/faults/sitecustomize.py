@@ -1,5 +1,6 @@
 """Makes a real rank fail where a test wants it to: put this folder on PYTHONPATH and describe the fault in
-CAPSNET_TEST_FAULT as JSON: {"rank": 1, "phase": "input", "step": 7, "action": "sleep", "seconds": 60}.
+CAPSNET_TEST_FAULT as JSON: {"rank": 1, "phase": "input", "step": 7, "action": "sleep", "seconds": 60}. With a "file",
+that is made when it happens.
 
 CAPSNET_TEST_SLOW_SAVES makes every save take so many seconds more.
 
@@ -17,10 +18,9 @@ SLOW_SAVES = float(os.environ.get("CAPSNET_TEST_SLOW_SAVES", "0"))
 
 
 def _fail() -> None:
+    if "file" in FAULT:
+        Path(FAULT["file"]).touch()
     match FAULT["action"]:
-        case "touch":
-            Path(FAULT["file"]).touch()
-            time.sleep(FAULT.get("seconds", 0))
         case "sleep":
             time.sleep(FAULT["seconds"])
         case "signal":
