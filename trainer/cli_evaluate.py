@@ -73,22 +73,20 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from trainer.distributed import World
     from trainer.launch.lifeline import Lifeline
     from trainer.output import copies
-
-    tests = [] if parsed.all else parsed.tests or ["test"]
+    from trainer.scoring.request import Request
 
     def score(lifeline: Lifeline, world: World) -> int:
         with copies.local(parsed.run, parsed.checkpoint) as run:
-            return rank.evaluate(
-                run,
-                parsed.run,
-                parsed.checkpoint,
-                parsed.data,
-                parsed.split,
-                tests,
-                parsed.json,
-                parsed.plots,
-                lifeline,
-                world,
+            request = Request(
+                run=run,
+                place=parsed.run,
+                checkpoint=parsed.checkpoint,
+                data=parsed.data,
+                split=parsed.split,
+                tests=[] if parsed.all else parsed.tests or ["test"],
+                json_file=parsed.json,
+                plot_folder=parsed.plots,
             )
+            return rank.evaluate(request, lifeline, world)
 
     return rank.guarded(score)

@@ -9,8 +9,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from trainer import checkpoint, distributed, hints
 from trainer import config as configuration
@@ -24,7 +23,7 @@ from trainer.output import ranklog
 from trainer.plan import Command, Plan
 from trainer.progress import Progress
 from trainer.rundir import RunDirectory
-from trainer.storage import Location
+from trainer.scoring.request import Request
 
 log = logging.getLogger("capsnet")
 
@@ -124,31 +123,14 @@ def _train(plan: Plan | None, lifeline: Lifeline, world: World) -> int:
     return EXIT_DONE
 
 
-def evaluate(
-    run: Path,
-    place: Location,
-    which: str,
-    data: str | None,
-    split: str | None,
-    tests: Sequence[str],
-    output: Path | None,
-    plots: Path | None,
-    lifeline: Lifeline,
-    world: World,
-) -> int:
-    """Scores one checkpoint; the ranks share the test records. Rank 0 says it, and writes it for TensorBoard.
-
-    Args:
-        place: what a person calls ``run``: the same, or where in a bucket it was fetched from.
-        tests: of ``scoring.run.TESTS``; none: all that the run's network can be tested on.
-        output: a file that gets the score as JSON.
-        plots: a folder that gets calibration and confusion as PNG.
-    """
+def evaluate(request: Request, lifeline: Lifeline, world: World) -> int:
+    """Scores one checkpoint; the ranks share the test records. Rank 0 says it, and writes it for TensorBoard."""
     _log_to_console(world)
-    found = checkpoint.choose(RunDirectory(run).checkpoints, which, log.info)
-    config = configuration.validated(json.loads(found.config), str(found.path))
-    overrides: dict[str, object] = {"data.uri": data, "data.test_split": split}
-    config = configuration.with_overrides(config, {key: value for key, value in overrides.items() if value})
+    found = checkpoint.choose(RunDirectory(request.run).checkpoints, request.checkpoint, log.info)
+    config = request.configured(configuration.validated(json.loads(found.config), str(found.path)))
+    tests = request.chosen(config)
+    if world.is_first:
+        request.check()
 
     limits = config.watchdog
     lifeline.limits(limits.silence_seconds, limits.hang_seconds, limits.start_seconds, limits.stop_seconds)
@@ -156,30 +138,24 @@ def evaluate(
     from trainer import runtime
 
     runtime.import_tensorflow()
+    from trainer.scoring import output
     from trainer.scoring import run as scoring
-    from trainer.scoring.output import Output, beside
 
-    chosen = [test for test in scoring.TESTS if test in tests] or scoring.tests_of(config)
-    for test in chosen:
-        scoring.config_for(config, test)
-    told = Output(run, place, output, plots, beside(data, split))
-    if world.is_first:
-        told.check()
     device = runtime.set_up(config, world)
     distributed.join(world)
-    log.info("checkpoint: %s, %s", RunDirectory(run, str(place)).told(found.path), device)
+    log.info("checkpoint: %s, %s", RunDirectory(request.run, str(request.place)).told(found.path), device)
     # there is nothing to save: in the starting phase a stop request ends the process at once
     progress = Progress(0, config.log.print_seconds, quiet=not world.is_first)
     reports = []
     for report in scoring.score(
-        config, found, chosen, world, lambda number: lifeline.mark(wire.STARTING, number), progress.now_and_then
+        config, found, tests, world, lambda number: lifeline.mark(wire.STARTING, number), progress.now_and_then
     ):
         progress.end_line()
         reports.append(report)
         if world.is_first:
-            told.tell(report, log.info)
-    if world.is_first:
-        told.write_json(reports)
+            output.tell(request, report, log.info)
+    if world.is_first and request.json_file is not None:
+        output.write_json(request.json_file, reports)
     distributed.barrier(world, "end")  # rank 0 has said it before another leaves
     return EXIT_DONE
 

@@ -4,60 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
-from trainer import config as configuration
 from trainer import evaluation
 from trainer.checkpoint import Checkpoint
 from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.distributed import World
-from trainer.errors import ConfigError
 from trainer.progress import clock
 from trainer.scoring.counts import Counts, make_count_batch
 from trainer.scoring.report import Report, Subject, confidence_is, report
+from trainer.scoring.request import TestName, config_for
 from trainer.weights import network_of
-
-TestName = Literal["test", "affine", "overlap"]
-TESTS: tuple[TestName, ...] = ("test", "affine", "overlap")
-"""The test split as it is, under random affine maps, and in pairs."""
-
-
-def config_for(config: RunConfig, test: TestName) -> RunConfig:
-    """A run's configuration with another test set made of the same records.
-
-    affine: each image under a random affine map within ``STANDARD_AFFINE``. overlap: each record under one of another
-    class; right where the two most active classes are both right (Sabour et al. 2017, section 6). Without a shift: a
-    scene in which both are shifted needs a canvas that is larger than the images, and the network's is of their size.
-
-    Raises:
-        ConfigError: this network cannot be tested so.
-    """
-    if test == "test":
-        return config
-    if why := _why_not(config, test):
-        raise ConfigError(f"--{test}: {why}: leave --{test} out")
-    if test == "affine":
-        return configuration.with_overrides(
-            config, {f"data.affine.{name}": bound for name, bound in configuration.STANDARD_AFFINE}
-        )
-    pairs = {"data.overlap.enabled": True, "data.overlap.shift": 0, "data.augment.shift": 0}
-    knows_pairs = {"loss.kind": "cross_entropy"} if config.loss.kind == "spread" else {}
-    return configuration.with_overrides(config, {**pairs, **knows_pairs})
-
-
-def _why_not(config: RunConfig, test: TestName) -> str:
-    if config.data.overlap.enabled:
-        return "this run was trained on pairs, and pairs are its test set"
-    if test == "overlap" and config.model.classes == 2:
-        return "of two classes both are in every pair"
-    return ""
-
-
-def tests_of(config: RunConfig) -> tuple[TestName, ...]:
-    """All that a run's network can be tested on."""
-    return tuple(test for test in TESTS if test == "test" or not _why_not(config, test))
 
 
 def score(
@@ -75,8 +33,8 @@ def score(
         say: a line about progress, now and then.
 
     Raises:
-        DataError: the data does not fit, or has more damaged records than are tolerated. ConfigError: see
-            ``config_for``.
+        DataError: the data does not fit, or has more damaged records than are tolerated.
+        ConfigError: see ``config_for``.
     """
     index = data_index.load_index(config.data.uri, config.storage)
     data_index.check_fits(index, config)

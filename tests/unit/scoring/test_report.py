@@ -20,10 +20,10 @@ from trainer.config import LossConfig, RunConfig, with_overrides
 from trainer.distributed import World
 from trainer.errors import ConfigError
 from trainer.model.network import Outputs
-from trainer.scoring import plots, run, table
+from trainer.scoring import output, plots, request, table
 from trainer.scoring.counts import BINS, Counts, confidence, make_count_batch
-from trainer.scoring.output import Output, beside
 from trainer.scoring.report import Report, Subject, as_json, confidence_is, report
+from trainer.scoring.request import Request
 from trainer.summaries import figures
 
 N, J = 200, 7
@@ -223,13 +223,13 @@ def test_pictures_are_drawn(classes: int) -> None:
 def test_each_row_of_confusions_is_a_line_of_the_json(tmp_path: Path) -> None:
     config, scores, labels, weights = case(classes=300)
     found = scored(config, scores, labels, weights)
-    output = Output(tmp_path, tmp_path, tmp_path / "score.json", None)
-    output.write_json([found])
-    text = (tmp_path / "score.json").read_text()
+    file = tmp_path / "score.json"
+    output.write_json(file, [found])
+    text = file.read_text()
     assert json.loads(text)["confusion"] == [list(row) for row in found.confusion]
     assert sum(line.count(",") > 250 for line in text.splitlines()) == 300
-    output.write_json([found, replace(found, subject=replace(found.subject, test="affine"))])
-    assert list(json.loads((tmp_path / "score.json").read_text())["tests"]) == ["test", "affine"]
+    output.write_json(file, [found, replace(found, subject=replace(found.subject, test="affine"))])
+    assert list(json.loads(file.read_text())["tests"]) == ["test", "affine"]
 
 
 def test_what_is_said_of_confidence_is_what_it_is() -> None:
@@ -240,9 +240,9 @@ def test_what_is_said_of_confidence_is_what_it_is() -> None:
 
 def test_two_classes_are_no_pairs_to_be_told_apart() -> None:
     config = with_overrides(RunConfig(), {"model.classes": 2})
-    assert run.tests_of(config) == ("test", "affine")
+    assert request.tests_of(config) == ("test", "affine")
     with pytest.raises(ConfigError, match="--overlap: of two classes both are in every pair"):
-        run.config_for(config, "overlap")
+        request.config_for(config, "overlap")
 
 
 @pytest.mark.parametrize(
@@ -250,4 +250,4 @@ def test_two_classes_are_no_pairs_to_be_told_apart() -> None:
     [(None, None, ""), (None, "train", "-train"), ("/data/set 1/", None, "-set-1"), ("gs://b/x", "val", "-x-val")],
 )
 def test_another_set_has_another_name(data: str | None, split: str | None, name: str) -> None:
-    assert beside(data, split) == name
+    assert Request(Path("run"), Path("run"), data=data, split=split).beside == name
