@@ -16,7 +16,7 @@ import pytest
 
 from tests.gcs import proxy as gcs_proxy
 from tests.gcs import server as gcs_server
-from tests.integration.harness import train
+from tests.integration.harness import OFTEN, train
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -85,6 +85,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 def small_run(made_once: Once) -> Path:
     """A run on one rank that nobody interrupts, with the fields of ``harness.SMALL``; to be read, not changed."""
     return made_once("run", lambda folder: train(folder / "run")) / "run"
+
+
+@pytest.fixture(scope="session")
+def whole(made_once: Once) -> Path:
+    """As ``small_run``, with the tests and checkpoints of ``harness.OFTEN``."""
+    return made_once("whole", lambda folder: train(folder / "run", fields=OFTEN)) / "run"
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ SMALL = {
     "watchdog.silence_seconds": "4",
     "watchdog.hang_seconds": "6",
 }
+OFTEN = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 STEPS = 39  # of half an epoch of 78
 PATIENCE = 240.0  # seconds for what has no bound of its own, on a busy machine
 

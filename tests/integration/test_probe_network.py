@@ -114,6 +114,7 @@ def test_a_cell_of_two_ranks_is_timed_in_parts_and_trained(tmp_path: Path) -> No
         numbers[count] = found["numbers"]
     one, two = numbers["1"], numbers["2"]
     assert one["exposed_seconds"] == 0
+    assert "reduction_seconds" not in one
     assert one["gradient_bytes"] == two["gradient_bytes"] == 4 * two["parameters"]
     # the batch is shared; records keep seven digits
     assert two["multiply_adds"] == pytest.approx(one["multiply_adds"] / 2, rel=1e-6)

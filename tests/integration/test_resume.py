@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.integration.harness import (
+    OFTEN,
     SMALL,
     STEPS,
     checkpoints,
@@ -26,15 +27,6 @@ from tests.integration.harness import (
 from trainer import checkpoint
 from trainer.data.batches import STAGES
 from trainer.data.index import folder_of
-
-FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    train(folder, fields=FIELDS)
-    return folder
 
 
 def assert_same(folder: Path, whole: Path) -> None:
@@ -64,7 +56,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     moments = random.Random(7)
     for attempt in range(4):
-        run = start(folder, fields=FIELDS, recipe="" if (folder / "config.json").exists() else "sabour2017")
+        run = start(folder, fields=OFTEN, recipe="" if (folder / "config.json").exists() else "sabour2017")
         before = last_step(folder)
         if attempt == 0:
             time.sleep(moments.uniform(0, 3))
@@ -76,14 +68,14 @@ def test_killed_at_random_moments(tmp_path: Path, whole: Path) -> None:
         run.finish()
         steps = [record["step"] for record in records(folder)]
         assert steps == sorted(set(steps))
-    train(folder, recipe="" if (folder / "config.json").exists() else "sabour2017", fields=FIELDS)
+    train(folder, recipe="" if (folder / "config.json").exists() else "sabour2017", fields=OFTEN)
     assert_same(folder, whole)
     assert not leftovers(folder)
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
-    run = start(folder, fields=FIELDS)
+    run = start(folder, fields=OFTEN)
     run.wait_for(lambda: len(checkpoints(folder)) >= 2)
     run.signal(signal.SIGTERM)
     assert run.finish()[0] == 75
@@ -91,17 +83,9 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(tmp_path: Path,
     data = bytearray(newest.read_bytes())
     data[-1] ^= 128
     newest.write_bytes(data)
-    output = train(folder, recipe="", fields=FIELDS)
+    output = train(folder, recipe="", fields=OFTEN)
     assert f"{newest}: wrong checksum" in output
     assert_same(folder, whole)
-
-
-def test_a_finished_run_is_extended(tmp_path: Path, whole: Path) -> None:
-    folder = tmp_path / "run"
-    train(folder, fields={**FIELDS, "train.epochs": "0.2"})
-    output = train(folder, recipe="", fields=FIELDS)
-    assert "train.epochs (0.2 -> 0.5)" in output
-    assert losses(folder)[-1] == losses(whole)[-1]
 
 
 def test_a_run_in_use_is_refused(tmp_path: Path) -> None:
@@ -115,18 +99,6 @@ def test_a_run_in_use_is_refused(tmp_path: Path) -> None:
     assert run.finish()[0] == 75
 
 
-def test_a_changed_meaning_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    train(folder, fields={"train.epochs": "0.1"})
-    changed = {"optimizer.learning_rate": "0.01"}
-    code, output = start(folder, recipe="", fields=changed).finish()
-    assert code == 2
-    assert "optimizer.learning_rate (0.001 -> 0.01)" in output
-    output = train(folder, "--allow-changes", recipe="", fields={**changed, "train.epochs": "0.2"})
-    assert "changed since the run began: optimizer.learning_rate" in output
-    assert json.loads((folder / "config.json").read_text())["optimizer"]["learning_rate"] == 0.01
-
-
 @pytest.mark.usefixtures("in_turn")
 def test_a_budget_stops_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -138,16 +110,27 @@ def test_a_budget_stops_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     assert checkpoints(folder)[-1] == f"step-{last_step(folder):08d}"
 
 
-def test_other_records_are_refused_and_a_copy_is_not(tmp_path: Path) -> None:
+def test_what_may_change_in_a_run_and_what_may_not(tmp_path: Path, whole: Path) -> None:
     folder, copy = tmp_path / "run", tmp_path / "copy"
     shutil.copytree(folder_of("embedded"), copy)
-    train(folder, fields={"train.epochs": "0.1"})
-    longer = {"train.epochs": "0.2", "data.uri": str(copy)}
-    train(folder, recipe="", fields=longer)
+    train(folder, fields={**OFTEN, "train.epochs": "0.2"})
+    longer = {**OFTEN, "train.epochs": "0.5", "data.uri": str(copy)}
+    output = train(folder, recipe="", fields=longer)
+    assert "train.epochs (0.2 -> 0.5)" in output
+    assert losses(folder)[-1] == losses(whole)[-1]
+
+    changed = {**longer, "train.epochs": "0.55", "optimizer.learning_rate": "0.01"}
+    code, output = start(folder, recipe="", fields=changed).finish()
+    assert code == 2
+    assert "optimizer.learning_rate (0.001 -> 0.01)" in output
+    output = train(folder, "--allow-changes", recipe="", fields=changed)
+    assert "changed since the run began: optimizer.learning_rate" in output
+    assert json.loads((folder / "config.json").read_text())["optimizer"]["learning_rate"] == 0.01
+
     index = json.loads((copy / "index.json").read_text())
     index["splits"]["train"]["shards"][0]["crc32c"] ^= 1
     (copy / "index.json").write_text(json.dumps(index))
-    code, output = start(folder, recipe="", fields=longer).finish()
+    code, output = start(folder, recipe="", fields=changed).finish()
     assert code == 2, output
     assert "other records than those that" in output
 

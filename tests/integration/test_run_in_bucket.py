@@ -18,7 +18,7 @@ import pytest
 
 from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
-from tests.integration.harness import PATIENCE, SMALL, STEPS, Run, start, train
+from tests.integration.harness import OFTEN, PATIENCE, SMALL, STEPS, Run, start
 from trainer import checkpoint
 from trainer.errors import ObjectChanged
 from trainer.output import copies, newest, ranklog, streams
@@ -26,15 +26,7 @@ from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
 from trainer.storage import delete
 
-FIELDS = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    train(folder, fields=FIELDS)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +36,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def in_bucket(uri: str, *, new: bool = True, **options: Any) -> Run:
-    values = {**SMALL, **FIELDS, **options.pop("fields", {})}
+    values = {**SMALL, **OFTEN, **options.pop("fields", {})}
     return start(
         Path("unused"), "--run", uri, recipe="sabour2017" if new else "", fields=values, small=False, **options
     )
@@ -74,36 +66,26 @@ def wait_for_checkpoint(run: Run, uri: str, step: int) -> None:
     run.wait_for(lambda: newest.step(uri) >= step)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_and_resumed_it_is_the_run_that_was_not(
-    bucket: Bucket, whole: Path, tmp_path: Path, scratch: Path, number: signal.Signals
+    bucket: Bucket, whole: Path, tmp_path: Path, scratch: Path
 ) -> None:
     uri = f"{bucket.uri}/runs/one"
-    run = in_bucket(uri, fields={"log.every_steps": "3"})
-    wait_for_checkpoint(run, uri, 7)
-    run.signal(number)
-    code, output = run.finish()
-    assert code == (75 if number == signal.SIGTERM else -9), output
+    for attempt, (number, step) in enumerate(((signal.SIGTERM, 7), (signal.SIGKILL, 21))):
+        run = in_bucket(uri, new=attempt == 0)
+        wait_for_checkpoint(run, uri, step)
+        run.signal(number)
+        code, output = run.finish()
+        assert code == (75 if number == signal.SIGTERM else -9), output
     code, output = in_bucket(uri, new=False).finish()
     assert code == 0, output
     assert f"resumed from {uri}/checkpoints/step-" in output
     assert_same(uri, whole, tmp_path / "fetched")
-    first, second = Ledger(uri).attempts()
-    assert second.end is not None
-    assert second.end.code == 0
-    assert (first.end is None) == (number == signal.SIGKILL)
+    ends = [attempt.end and attempt.end.code for attempt in Ledger(uri).attempts()]
+    assert ends == [75, None, 0]
     assert not [path for path in scratch.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_two_ranks_write_one_run(bucket: Bucket, tmp_path: Path) -> None:
-    uri = f"{bucket.uri}/runs/two"
-    code, output = in_bucket(uri, ranks=2).finish()
-    assert code == 0, output
-    steps = [each["step"] for each in records(uri, tmp_path) if each["kind"] == "train"]
-    assert steps == [*range(3, STEPS, 3), STEPS]
-
-
-def test_each_rank_leaves_its_log_of_each_attempt(bucket: Bucket) -> None:
+def test_two_ranks_write_one_run_and_each_leaves_its_log_of_each_attempt(bucket: Bucket, tmp_path: Path) -> None:
     uri = f"{bucket.uri}/runs/two"
     patient = {"watchdog.silence_seconds": "60", "watchdog.hang_seconds": "60"}
     run = in_bucket(uri, ranks=2, fields=patient)
@@ -112,6 +94,8 @@ def test_each_rank_leaves_its_log_of_each_attempt(bucket: Bucket) -> None:
     assert run.finish()[0] == 75
     code, output = in_bucket(uri, new=False, ranks=2, fields=patient).finish()
     assert code == 0, output
+    steps = [each["step"] for each in records(uri, tmp_path) if each["kind"] == "train"]
+    assert steps == [*range(3, STEPS, 3), STEPS]
     found = ranklog.read(uri)
     assert {attempt: sorted(ranks) for attempt, ranks in found.items()} == {1: [0, 1], 2: [0, 1]}
     for rank in (0, 1):
@@ -183,29 +167,27 @@ def test_a_large_file_of_a_checkpoint_goes_in_pieces_and_comes_back_whole(
     assert not bucket.names()
 
 
-@pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_a_damaged_newest_checkpoint_is_passed_over(
-    bucket: Bucket, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+def test_damaged_newest_checkpoints_are_passed_over(
+    bucket: Bucket, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"{bucket.uri}/runs/one"
-    run = in_bucket(uri)
-    wait_for_checkpoint(run, uri, 14)
+    run = in_bucket(uri, fields={"checkpoint.keep_last": "3"})
+    wait_for_checkpoint(run, uri, 21)
     run.signal(signal.SIGTERM)
     assert run.finish()[0] == 75
-    *_, older, last = newest.read(uri).newest.checkpoints
-    if damage == "changed":
-        bucket.put(f"runs/one/{last.place}/{checkpoint.TENSORS}", b"damaged")
-    else:
-        delete(f"{uri}/{last.place}/{checkpoint.TENSORS}")
+    *_, older, gone, changed = newest.read(uri).newest.checkpoints
+    bucket.put(f"runs/one/{changed.place}/{checkpoint.TENSORS}", b"damaged")
+    delete(f"{uri}/{gone.place}/{checkpoint.TENSORS}")
     with copies.local(uri, "last") as local:
         assert checkpoint.choose(local / "checkpoints", "last", print).state.step == older.step
-    assert "damaged checkpoint" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("damaged checkpoint") == 2
     code, output = in_bucket(uri, new=False).finish()
     assert code == 0, output
-    assert f"damaged checkpoint: {uri}/checkpoints/step-{last.step:08d}/{checkpoint.TENSORS}: " in output
+    for last in (gone, changed):
+        assert f"damaged checkpoint: {uri}/checkpoints/step-{last.step:08d}/{checkpoint.TENSORS}: " in output
+        assert not [name for name in bucket.names() if last.place in name]  # it makes way with the next one
     assert f"resumed from {uri}/checkpoints/step-{older.step:08d}" in output
     assert_same(uri, whole, tmp_path / "fetched")
-    assert not [name for name in bucket.names() if last.place in name]  # it makes way with the next one
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:
@@ -213,20 +195,6 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket: Bucket) -> None:
     assert code == 2
     assert output.count("\n") == 1
     assert "no bucket" in output
-
-
-def test_trained_networks_are_taken_from_there(bucket: Bucket, tmp_path: Path) -> None:
-    uri = f"{bucket.uri}/runs/one"
-    assert in_bucket(uri).finish()[0] == 0
-    for words in (["evaluate", uri], ["export", uri, str(tmp_path / "model")]):
-        done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    code, output = in_bucket(f"{bucket.uri}/runs/more", new=False, fields={"train.epochs": "0.1"}).finish()
-    assert code == 0, output
-    run = start(tmp_path / "next", "--weights-from", uri, fields={"train.epochs": "0.05"})
-    code, output = run.finish()
-    assert code == 0, output
-    assert "weights of" in output
 
 
 @pytest.fixture
@@ -317,7 +285,9 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     assert place.stat().st_ino == inode
 
 
-def test_a_score_of_a_run_in_a_bucket_comes_to_tensorboard(bucket: Bucket, board: tuple[Path, str]) -> None:
+def test_what_is_made_of_a_run_in_a_bucket_and_its_score_comes_to_tensorboard(
+    bucket: Bucket, board: tuple[Path, str], tmp_path: Path
+) -> None:
     folder, address = board
     uri = f"{bucket.uri}/runs/one"
     code, output = in_bucket(uri).finish()
@@ -339,3 +309,11 @@ def test_a_score_of_a_run_in_a_bucket_comes_to_tensorboard(bucket: Bucket, board
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert steps == [STEPS]
+
+    words = [sys.executable, "-m", "trainer", "export", uri, str(tmp_path / "model")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    more = start(Path("unused"), "--weights-from", uri, "--run", f"{bucket.uri}/more", fields={"train.epochs": "0.05"})
+    code, output = more.finish()
+    assert code == 0, output
+    assert "weights of" in output
