@@ -90,8 +90,9 @@ def test_windows_are_those_of_a_convolution(fan: Fan) -> None:
     )
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize(("size", "leaky"), [(1.0, False), (1e3, False), (1.0, True)])
+@pytest.mark.parametrize(
+    ("size", "leaky", "jit"), [(1.0, False, False), (1e3, False, False), (1.0, True, False), (1e3, True, True)]
+)
 @pytest.mark.parametrize("fan", FANS, ids=str)
 def test_couplings_sum_to_one_over_all_parents_that_a_child_can_reach(
     fan: Fan, size: float, leaky: bool, jit: bool

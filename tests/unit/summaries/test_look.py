@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.unit.summaries.boards import RECORDS, batch_of, built, configured
 from trainer import losses
+from trainer.model.routing import Capsules
 from trainer.summaries.look import REACH, STEPS, make_look
 
 DEEP = {
@@ -46,11 +47,15 @@ def test_the_gradient_through_routing_is_that_of_finite_differences(fields: dict
     net, batch = built(config), batch_of(config)
     images, labels = tf.cast(batch["image"], tf.float64), batch["label"]
     look = make_look(config, net)(images, labels)
-    children = net.primary(net.stem(images))
+    children, whole = net.primary(net.stem(images)), net(images)
 
-    def loss_N(poses_NIP: np.ndarray, activations_NI: np.ndarray) -> np.ndarray:
-        parents, _ = net.route(children._replace(poses_BNP=poses_NIP, activations_BN=activations_NI))
-        outputs = net(images)._replace(
+    @tf.function
+    def parents_of(poses_NIP: tf.Tensor, activations_NI: tf.Tensor) -> Capsules:
+        return net.route(children._replace(poses_BNP=poses_NIP, activations_BN=activations_NI))[0]
+
+    def loss_N(poses_NIP: tf.Tensor, activations_NI: tf.Tensor) -> np.ndarray:
+        parents = parents_of(poses_NIP, activations_NI)
+        outputs = whole._replace(
             class_scores_BJ=parents.activations_BN, poses_BJQ=parents.poses_BNP, reconstruction_BHWC=None
         )
         return losses.loss_terms(config.loss, outputs, images, labels)["margin"].numpy()
