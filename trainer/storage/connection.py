@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
@@ -11,6 +12,8 @@ from trainer.errors import StorageRefused
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
 KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
+UNNAMED = "default"
+"""What the credentials of a machine of Google's call their account until they are first refreshed."""
 
 # google's libraries tell users, at import, of the years in which they will drop versions of Python
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
@@ -18,7 +21,31 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
 
 class Connection(NamedTuple):
     client: Any
-    identity: str
+    anonymous: str = ""
+    """Why there are no credentials, where there are none."""
+
+    @property
+    def identity(self) -> str:
+        """Whose credentials these are, in words; a machine of Google's is asked for it."""
+        return self.anonymous or account(self.client._credentials)
+
+
+def account(credentials: Any) -> str:
+    """The service account or the user of credentials, as far as they say."""
+    from google.auth.exceptions import GoogleAuthError
+
+    if _email(credentials) == UNNAMED:
+        from google.auth.transport.requests import Request
+
+        with contextlib.suppress(GoogleAuthError):
+            credentials.refresh(Request())
+    email = _email(credentials)
+    return f"the {UNNAMED} service account of this machine" if email == UNNAMED else email or "the default credentials"
+
+
+def _email(credentials: Any) -> str:
+    names = (getattr(credentials, name, None) for name in ("service_account_email", "account"))
+    return next((str(name) for name in names if name), "")
 
 
 _connections: dict[tuple[int, str], Connection] = {}
@@ -43,18 +70,17 @@ def _connect() -> Connection:
     from google.cloud import storage
 
     if os.environ.get(EMULATOR):
-        client, identity = storage.Client(credentials=AnonymousCredentials(), project="emulator"), "anonymous"
+        client, anonymous = storage.Client(credentials=AnonymousCredentials(), project="emulator"), "anonymous"
     else:
         try:
             credentials, project = google.auth.default()
-            client = storage.Client(credentials=credentials, project=project or "none")
-            identity = getattr(credentials, "service_account_email", None) or "the default credentials"
+            client, anonymous = storage.Client(credentials=credentials, project=project or "none"), ""
         except DefaultCredentialsError as error:
             if path := os.environ.get(KEY_FILE):  # asked for, so anonymous access would hide the mistake
                 reason = " ".join(str(error).split())[:120]
                 raise StorageRefused(f"{KEY_FILE}={path}: no usable credentials ({reason}); mend or unset it") from None
-            client, identity = storage.Client.create_anonymous_client(), "anonymous (no credentials were found)"
+            client, anonymous = storage.Client.create_anonymous_client(), "anonymous (no credentials were found)"
     adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64)
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, adapter)
-    return Connection(client, identity)
+    return Connection(client, anonymous)
