@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +36,14 @@ def find(folder: Path) -> Devkit | None:
     files: dict[str, bytes] = {}
     if archive.is_file():
         try:
-            with tarfile.open(archive, "r:gz") as tar:
+            whole = gzip.decompress(archive.read_bytes())  # tarfile does not read as far as gzip's checksum
+            with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as tar:
                 for member in tar:
                     name = member.name.rsplit("/", 1)[-1]
                     content = tar.extractfile(member) if member.isfile() and name in (META, TRUTH) else None
                     if content is not None:
                         files[name] = content.read()
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
             raise DataError(f"{archive}: cannot be unpacked ({error}); download it again") from None
     else:
         for place in (folder, folder / "data", *(path / "data" for path in sorted(folder.glob("ILSVRC2012_devkit*")))):
