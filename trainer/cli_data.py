@@ -59,7 +59,8 @@ other sources (the kind is recognised; --kind says it):
               (size and md5 are checked), or unpacked; lossless PNG records
   cifar100    cifar-100-binary.tar.gz, likewise; the 100 fine classes
   folder      <split>/<class>/<image> or <class>/<image>, or a zip of one; where
-              there is only one split a share of each class is held out as test
+              there is only one split a share of each class is held out as test;
+              Tiny ImageNet (tiny-imagenet-200.zip) as it is
   tfrecord    TFRecords that others wrote (TFDS, Inception/TPU): only an index
               is made, they are read as they are
 

@@ -1,4 +1,4 @@
-"""Trees <split>/<class>/<image> or <class>/<image>, in a folder or a zip file.
+"""Trees <split>/<class>/<image> or <class>/<image>, or as Tiny ImageNet's, in a folder or a zip file.
 
 Names found in an archive are data; nothing is ever written under them.
 """
@@ -10,16 +10,17 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+from trainer.data.prepare import tiny
 from trainer.data.prepare.request import FILE, ZIPPED, Found, Item, Report, silent
+from trainer.data.prepare.tiny import Tree
 from trainer.errors import DataError
 
 LICENCE = "that of the source"
-Tree = list[tuple[tuple[str, ...], Item]]
 
 
 def find(source: Path, name: str = "", descriptions: dict[str, str] | None = None, listing: Report = silent) -> Found:
     """Raises DataError where the tree is none of the two."""
-    tree = stripped(from_zip(source) if source.is_file() else from_folder(source, listing))
+    tree = stripped(tiny.rearranged(from_zip(source) if source.is_file() else from_folder(source, listing)))
     depths = Counter(len(parts) for parts, _ in tree if len(parts) in (2, 3))
     if not depths:
         raise DataError(

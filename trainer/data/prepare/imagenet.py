@@ -10,7 +10,7 @@ import re
 import tarfile
 from pathlib import Path
 
-from trainer.data.prepare import devkit, folder
+from trainer.data.prepare import devkit, folder, tiny
 from trainer.data.prepare.devkit import Devkit
 from trainer.data.prepare.request import FILE, Found, Item, Report, silent
 from trainer.errors import DataError
@@ -26,15 +26,19 @@ MAPPING, WORDS = "LOC_synset_mapping.txt", "words.txt"
 
 
 def is_imagenet(source: Path) -> bool:
-    """Whether a folder holds the archives, or train/<synset> folders beside a val folder or a devkit."""
-    if (source / TRAIN).is_file():
+    """Whether a folder holds the archives, or train/<synset> folders of images; or a file is one of the archives."""
+    if (source / TRAIN).is_file() or source.name in (TRAIN, VAL, devkit.ARCHIVE):
         return True
+    if tiny.is_tiny(source):
+        return False
     train = source / "train"
     return train.is_dir() and any(SYNSET.fullmatch(path.name) for path in train.iterdir())
 
 
 def find(source: Path, names: Path | None, listing: Report = silent) -> Found:
     """Raises DataError."""
+    if source.is_file():
+        raise DataError(f"{source}: is one file; name the folder that holds it and the other archives of ImageNet")
     kit = devkit.find(source)
     train = _train(source, listing)
     classes = tuple(sorted(train))

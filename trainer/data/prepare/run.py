@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from trainer import storage
+from trainer.data.foreign import NUMBERED
 from trainer.data.index import INDEX_FILE, Index, Shard, dump_index, read_index
 from trainer.data.prepare import cifar, folder, imagenet, plan
 from trainer.data.prepare.plan import Job, Plan
@@ -109,13 +110,17 @@ def kind_of(source: Path) -> str:
         places = [source, *(source.iterdir() if source.is_dir() else ())]
         if source.name == official.archive or any((place / name).is_file() for place in places for name in names):
             return kind
-    if source.is_dir() and imagenet.is_imagenet(source):
+    if imagenet.is_imagenet(source):
         return "imagenet"
-    if source.is_dir() and any("tfrecord" in path.name or "-of-" in path.name for path in source.iterdir()):
+    if source.is_dir() and any(_is_tfrecord(path) for path in source.iterdir()):
         return "tfrecord"
     if source.is_file() and source.suffix.lower() != ".zip":
         raise ConfigError(f"{source}: not a source that is known; see 'capsnet data prepare --help'")
     return "folder"
+
+
+def _is_tfrecord(path: Path) -> bool:
+    return path.is_file() and ("tfrecord" in path.name or bool(NUMBERED.fullmatch(path.name)))
 
 
 def _state(destination: storage.Location, made: Plan) -> _State:

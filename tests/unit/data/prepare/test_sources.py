@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.data.prepare import sources
-from trainer.data.prepare import cifar, folder, imagenet
+from trainer.data.prepare import cifar, devkit, folder, imagenet, run
 from trainer.data.prepare.images import png_of_planes
 from trainer.errors import DataError
 
@@ -116,3 +116,53 @@ def test_names_in_a_zip_are_data(tmp_path: Path) -> None:
     found = folder.find(sources.zipped(tmp_path / "in" / "x.zip", good | evil))
     assert sorted(item.name for item in found.splits["train"]) == [*sorted(good)[:2], "a/9.jpg", *sorted(good)[2:]]
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "x.zip"]
+
+
+def test_a_class_may_be_named_like_a_shard(tmp_path: Path) -> None:
+    files = {f"{name}/1.jpg": sources.jpeg(1) for name in ("lily-of-the-valley", "tfrecords", "train-00000-of-00001")}
+    assert run.kind_of(sources.spread(tmp_path / "flowers", files)) == "folder"
+    shards = sources.spread(tmp_path / "shards", {"set-train-00000-of-00001": b""})
+    assert run.kind_of(shards) == "tfrecord"
+
+
+@pytest.mark.parametrize("name", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"])
+def test_an_archive_of_imagenet_is_not_a_source_alone(tmp_path: Path, name: str) -> None:
+    path = sources.ilsvrc(tmp_path) / name
+    assert run.kind_of(path) == "imagenet"
+    with pytest.raises(DataError, match="name the folder that holds it and the other archives"):
+        imagenet.find(path, None)
+
+
+@pytest.mark.parametrize("at", [1, 200, 410])
+def test_a_damaged_devkit_is_an_error(tmp_path: Path, at: int) -> None:
+    path = sources.ilsvrc(tmp_path) / devkit.ARCHIVE
+    data = bytearray(path.read_bytes())
+    data[at] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"devkit_t12.tar.gz: cannot be unpacked .*download it again"):
+        devkit.find(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_tiny_imagenet(tmp_path: Path, packed: bool) -> None:
+    classes = ("n01000000", "n02000000")
+    top = "tiny-imagenet-200/" if packed else ""
+    files = {
+        f"{top}train/{name}/images/{name}_{number}.JPEG": sources.jpeg(number) for name in classes for number in (0, 1)
+    }
+    files |= {f"{top}train/{name}/{name}_boxes.txt": b"0 0 9 9" for name in classes}
+    files |= {f"{top}{split}/images/{split}_{number}.JPEG": b"" for split in ("val", "test") for number in (0, 1)}
+    files |= {
+        f"{top}val/val_annotations.txt": b"val_0.JPEG\tn02000000\t0\t0\t9\t9\nval_1.JPEG\tn01000000\t0\t0\t9\t9\n"
+    }
+    files |= {f"{top}{name}": b"" for name in ("wnids.txt", "words.txt")}
+    source = sources.zipped(tmp_path / "x.zip", files) if packed else sources.spread(tmp_path / "x", files)
+    assert run.kind_of(source) == "folder"
+    found = folder.find(source)
+    assert found.classes == classes
+    assert [item.label for item in found.splits["train"]] == [0, 0, 1, 1]
+    assert [(Path(item.name).name, item.label) for item in found.splits["val"]] == [
+        ("val_0.JPEG", 1),
+        ("val_1.JPEG", 0),
+    ]
+    assert "7 files outside the tree were left aside" in found.notes[0]
