@@ -278,20 +278,18 @@ def _command(parsed: argparse.Namespace) -> str:
 
 
 def _summary(index: Any, destination: str) -> None:
+    from trainer.data import fitting
+
     for name, split in index.splits.items():
         size = sum(shard.bytes for shard in split.shards)
         print(f"{name}: {split.records:,} records in {len(split.shards)} shards, {size:,} bytes")
     for note in index.notes:
         print(f"note: {note}")
-    test = "" if "test" in index.splits else f" --data.test_split {list(index.splits)[-1]}"
-    train = "" if "train" in index.splits else f" --data.train_split {next(iter(index.splits))}"
-    size = index.image
-    fit = f" --model.image_size {size.height_max}" if size.uniform else " --data.augment.resize random_resized_crop"
     place = shlex.quote(destination)
+    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in fitting.overrides(index).items())
     print(
         f"next:\n  capsnet data verify {place}\n  capsnet data inspect {place}\n"
-        f"  capsnet train RECIPE --data.uri {place} --model.classes {len(index.classes)} "
-        f"--model.channels {size.channels}{fit}{train}{test}"
+        f"  capsnet train RECIPE --data.uri {place} {options}"
     )
 
 
