@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -111,7 +110,7 @@ def add_data(commands: Any) -> None:
         "exit codes:\n   0  all is well\n   1  something is wrong: each is a line\n   2  there is no data set",
     )
     _add_uri(verify)
-    _add_workers(verify)
+    _add_workers(verify, "all cores")
 
 
 def _add_uri(parser: argparse.ArgumentParser) -> None:
@@ -151,13 +150,11 @@ def _add_prepare(commands: Any) -> None:
         metavar="FILE",
         help="lines 'CLASS human name', as LOC_synset_mapping.txt has them; for TFRecords a name a line, by label",
     )
-    _add_workers(parser)
+    _add_workers(parser, "all cores, as far as memory goes: each holds a shard twice")
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="parallel jobs (default: all cores)"
-    )
+def _add_workers(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--workers", type=_positive, metavar="N", help=f"parallel jobs (default: {default})")
 
 
 def _positive(text: str) -> int:
@@ -302,7 +299,8 @@ def _inspect(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
+    from trainer import distributed
     from trainer.data import verify
 
     _tell_of_retries()
-    return EXIT_UNEXPECTED if verify.run(parsed.uri, parsed.workers, print) else EXIT_DONE
+    return EXIT_UNEXPECTED if verify.run(parsed.uri, parsed.workers or distributed.cores(), print) else EXIT_DONE

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @dataclass(frozen=True)
 class World:
     """Where this process stands: rank of size in the run, local_rank of local_size on its machine."""
@@ -39,7 +44,7 @@ class World:
     @property
     def cores(self) -> int:
         """An equal share of the cores that this process may use."""
-        return max(1, len(os.sched_getaffinity(0)) // self.local_size)
+        return max(1, cores() // self.local_size)
 
 
 def placed() -> World:

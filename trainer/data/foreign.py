@@ -7,7 +7,6 @@ Inception: ``train-00000-of-01024``, keys ``image/encoded`` and ``image/class/la
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer import storage
+from trainer import distributed, storage
 from trainer.data import labels
 from trainer.data.index import (
     FORMAT,
@@ -200,7 +199,7 @@ def _scanned(jobs: list[list[Job]], report: Callable[[int, int], None] | None) -
 
 
 def _each(jobs: list[Job], total: int) -> Iterator[tuple[int, Scanned]]:
-    workers = min(len(os.sched_getaffinity(0)), len(jobs))
+    workers = min(distributed.cores(), len(jobs))
     if workers == 1 or total < SMALL_BYTES:
         yield from enumerate(map(scan, jobs))
         return

@@ -161,9 +161,13 @@ def write_shard(path: Path, records: Iterable[Record], classes: int, block_recor
 def laid_out(file: str, framed: list[bytes], block_records: int = BLOCK_RECORDS) -> tuple[bytes, Shard]:
     """(bytes of a shard, its entry in the index) for framed records."""
     groups = [framed[at : at + block_records] for at in range(0, len(framed), block_records)]
-    joined = [b"".join(group) for group in groups]
-    whole = b"".join(joined)
-    blocks = [Block(len(group), len(data), storage.crc32c(data)) for group, data in zip(groups, joined, strict=True)]
+    whole = b"".join(framed)
+    blocks: list[Block] = []
+    at = 0
+    for group in groups:
+        data = whole[at : at + sum(map(len, group))]
+        blocks.append(Block(len(group), len(data), storage.crc32c(data)))
+        at += len(data)
     return whole, Shard(
         file=file, records=len(framed), bytes=len(whole), crc32c=storage.crc32c(whole), blocks=tuple(blocks)
     )

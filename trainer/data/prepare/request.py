@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """The command, parsed."""
+    """The command, parsed. ``workers`` None: as many as cores and memory allow."""
 
     source: Path
     destination: storage.Location
@@ -38,7 +37,7 @@ class Request:
     shards: dict[str, int] = field(default_factory=dict)
     held_out: float = 0.1
     bad_share: float = 0.001
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int | None = None
     names: Path | None = None
 
 

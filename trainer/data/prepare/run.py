@@ -22,6 +22,7 @@ from trainer.data.prepare.plan import Job, Plan
 from trainer.data.prepare.request import Found, Report, Request, silent
 from trainer.data.prepare.seen import NOTES, ODDITIES, PLAN_FILE, Oddity, Seen, index_of, note_place, noted
 from trainer.data.prepare.work import begin, make_shard
+from trainer.data.prepare.workers import processes
 from trainer.errors import ConfigError, DataError
 
 
@@ -209,7 +210,7 @@ def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[J
     """Each job with what came of it, as they end."""
     if not jobs:
         return
-    workers = min(request.workers, len(jobs))
+    workers = processes(request.workers, jobs)
     waiting = iter(jobs)
     spawn = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin)
