@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import math
 import shlex
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from trainer import storage
+from trainer.config import StorageConfig
 from trainer.data.prepare.request import KINDS
-from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, InterruptedRun
+from trainer.errors import EXIT_DONE, EXIT_UNEXPECTED, ConfigError, DataError, InterruptedRun
 from trainer.parsing import EXIT_CODES, add, add_group
 from trainer.progress import Tally
 from trainer.storage import is_cloud, local_place, place
 
 SHOWN = 10
+DEADLINE = "--storage.deadline_seconds"
 
 IMAGENET = """\
 ImageNet, from nothing to training:
@@ -114,6 +119,7 @@ def add_data(commands: Any) -> None:
 
 
 def _add_uri(parser: argparse.ArgumentParser) -> None:
+    _add_deadline(parser)
     parser.add_argument("uri", metavar="URI", help="folder, gs://BUCKET/PREFIX or embedded, as --data.uri")
 
 
@@ -150,7 +156,19 @@ def _add_prepare(commands: Any) -> None:
         metavar="FILE",
         help="lines 'CLASS human name', as LOC_synset_mapping.txt has them; for TFRecords a name a line, by label",
     )
+    _add_deadline(parser)
     _add_workers(parser, "all cores, as far as memory goes: each holds a shard twice")
+
+
+def _add_deadline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        DEADLINE,
+        dest="deadline",
+        type=_seconds,
+        default=storage.standing().deadline_seconds,
+        metavar="X",
+        help="give up on a bucket after so many seconds without progress (default: %(default)g)",
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser, default: str) -> None:
@@ -163,6 +181,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text}: give seconds, more than 0")
+
+
 def _shards(text: str) -> dict[str, int]:
     shards: dict[str, int] = {}
     for part in filter(None, text.split(",")):
@@ -173,8 +198,9 @@ def _shards(text: str) -> dict[str, int]:
     return shards
 
 
-def _tell_of_retries() -> None:
-    """Waiting for a bucket that does not answer is not to look like working."""
+def _keep_to(deadline: float) -> None:
+    """How long a bucket is waited for; and that it is, is told, and not to look like working."""
+    storage.stand_by(StorageConfig(deadline_seconds=deadline))
     log = logging.getLogger("capsnet")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler())
@@ -186,7 +212,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
     from trainer.data.prepare.request import Request
     from trainer.data.prepare.seen import ODDITIES
 
-    _tell_of_retries()
+    _keep_to(parsed.deadline)
     if parsed.seed < 0:
         raise ConfigError(f"--seed {parsed.seed}: give 0 or more")
     command = _command(parsed)
@@ -241,6 +267,7 @@ def _foreign(parsed: argparse.Namespace, command: str) -> int:
     from trainer.data import foreign
 
     report = Tally("bytes")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         index = foreign.write_index(
             str(parsed.source),
@@ -250,7 +277,13 @@ def _foreign(parsed: argparse.Namespace, command: str) -> int:
             command=command,
             class_names=_class_names(parsed.names),
             report=report,
+            workers=parsed.workers,
         )
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"{parsed.destination}: stopped; the same command goes on from there") from None
+    except OSError as error:
+        place = error.filename or parsed.destination
+        raise DataError(f"{place}: {error.strerror or error}; mend that, the same command goes on from there") from None
     finally:
         report.end()
     _summary(index, parsed.destination)
@@ -293,7 +326,7 @@ def _summary(index: Any, destination: str) -> None:
 def _inspect(parsed: argparse.Namespace) -> int:
     from trainer.data import inspect
 
-    _tell_of_retries()
+    _keep_to(parsed.deadline)
     inspect.run(parsed.uri, parsed.sheet, print)
     return EXIT_DONE
 
@@ -302,5 +335,5 @@ def _verify(parsed: argparse.Namespace) -> int:
     from trainer import distributed
     from trainer.data import verify
 
-    _tell_of_retries()
+    _keep_to(parsed.deadline)
     return EXIT_UNEXPECTED if verify.run(parsed.uri, parsed.workers or distributed.cores(), print) else EXIT_DONE

@@ -6,16 +6,15 @@ Inception: ``train-00000-of-01024``, keys ``image/encoded`` and ``image/class/la
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer import distributed, storage
-from trainer.data import labels
+from trainer.data import labels, scan_notes
 from trainer.data.index import (
     FORMAT,
     INDEX_FILE,
@@ -27,7 +26,9 @@ from trainer.data.index import (
     folder_of,
     read_index,
 )
-from trainer.data.scan import Job, Scanned, Sums, is_gzip, scan
+from trainer.data.prepare import pool
+from trainer.data.prepare.seen import NOTES
+from trainer.data.scan import Job, Scanned, Sums, is_gzip
 from trainer.data.shards import Pixels, statistics
 from trainer.data.tfrecord import decode_example, framed_records, payload
 from trainer.errors import DataError
@@ -55,14 +56,18 @@ def write_index(
     command: str,
     class_names: tuple[str, ...] | None,
     report: Callable[[int, int], None] | None,
+    workers: int | None = None,
 ) -> Index:
     """Reads every record below ``source`` and writes ``index.json`` at ``destination``, beside the shards or elsewhere.
+
+    What was read is noted at the destination until then: interrupted, the same call goes on from there.
 
     Args:
         name: of the data set; by default what its files say, or the folder's name.
         licence: where it is empty, what ``dataset_info.json`` says.
         class_names: by default what a file or the records say, or else numbers.
         report: called now and then with (bytes of the shards read, bytes of all).
+        workers: processes; None: one for each core.
 
     Raises:
         DataError: no such shards, some are missing, none of the layouts, a record is damaged or does not fit (names
@@ -87,7 +92,8 @@ def write_index(
         [Job(folder, file, entries[file], layout, len(names) or info.count, number == 0) for file in split.names]
         for number, split in enumerate(splits)
     ]
-    scanned = _scanned(jobs, report)
+    storage.make_folder(storage.join(target, NOTES))
+    scanned = _scanned(jobs, target, workers, report)
     _check_counts(folder, splits, scanned, info)
     index = _index(splits, scanned, labels.chosen(tuple(names), info.count, [one for part in scanned for one in part]))
     index = index.model_copy(
@@ -101,8 +107,8 @@ def write_index(
             "plan": plan,
         }
     )
-    storage.make_folder(target)
     storage.atomic_write(storage.join(target, INDEX_FILE), dump_index(index))
+    scan_notes.remove(target, [job for part in jobs for job in part])
     return index
 
 
@@ -184,34 +190,36 @@ def _recognised(folder: storage.Location, file: str, entries: dict[str, storage.
     raise DataError(f"{path}: record 0: has neither {known} but {', '.join(sorted(keys)) or 'nothing'}; convert them")
 
 
-def _scanned(jobs: list[list[Job]], report: Callable[[int, int], None] | None) -> list[list[Scanned]]:
-    """What each job found, in processes where there is enough to read."""
+def _scanned(
+    jobs: list[list[Job]], target: storage.Location, workers: int | None, report: Callable[[int, int], None] | None
+) -> list[list[Scanned]]:
+    """What each job found, now or before an interruption, in processes where there is enough to read."""
     flat = [job for part in jobs for job in part]
     total = sum(job.entry.bytes for job in flat)
-    done, found = 0, {}
-    for number, one in _each(flat, total):
-        found[number] = one
-        done += flat[number].entry.bytes
-        if report:
-            report(done, total)
+    found = scan_notes.noted(target, flat)
+    done = sum(flat[number].entry.bytes for number in found)
+    if report:
+        report(done, total)
+    left = [(number, job) for number, job in enumerate(flat) if number not in found]
+    with contextlib.closing(_each(left, target, workers)) as results:
+        for (number, job), one in results:
+            found[number] = one
+            done += job.entry.bytes
+            if report:
+                report(done, total)
     ordered = iter(found[number] for number in range(len(flat)))
     return [[next(ordered) for _ in part] for part in jobs]
 
 
-def _each(jobs: list[Job], total: int) -> Iterator[tuple[int, Scanned]]:
-    workers = min(distributed.cores(), len(jobs))
-    if workers == 1 or total < SMALL_BYTES:
-        yield from enumerate(map(scan, jobs))
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
-        futures = {executor.submit(scan, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise DataError("a process that read shards was killed; is there enough memory? Run it again") from None
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+def _each(
+    jobs: list[tuple[int, Job]], target: storage.Location, workers: int | None
+) -> Generator[tuple[tuple[int, Job], Scanned], None, None]:
+    call = partial(scan_notes.scanned, target)
+    workers = min(workers or distributed.cores(), len(jobs))
+    if workers > 1 and sum(job.entry.bytes for _, job in jobs) >= SMALL_BYTES:
+        yield from pool.results(call, jobs, workers, str(target))
+    else:
+        yield from ((job, call(job)) for job in jobs)
 
 
 def _check_counts(folder: Any, splits: list[Files], scanned: list[list[Scanned]], info: labels.Info) -> None:

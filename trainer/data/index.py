@@ -22,7 +22,6 @@ from trainer.errors import DataError
 FORMAT = 1
 INDEX_FILE = "index.json"
 EMBEDDED = "embedded"
-POLICY = StorageConfig()
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -160,7 +159,7 @@ def shards_of(uri: str, index: Index) -> storage.Location:
     return folder_of(index.location or uri)
 
 
-def load_index(uri: str, policy: StorageConfig = POLICY) -> Index:
+def load_index(uri: str, policy: StorageConfig | None = None) -> Index:
     """The index of the data set at ``uri``; every shard has been seen to be there, with the right size.
 
     In a bucket the checksums that the server keeps are compared as well.
@@ -176,7 +175,7 @@ def load_index(uri: str, policy: StorageConfig = POLICY) -> Index:
     return index
 
 
-def read_index(uri: str, policy: StorageConfig = POLICY) -> Index:
+def read_index(uri: str, policy: StorageConfig | None = None) -> Index:
     """The index alone; raises as ``load_index`` does."""
     folder = folder_of(uri)
     path = storage.join(folder, INDEX_FILE)
@@ -189,7 +188,7 @@ def read_index(uri: str, policy: StorageConfig = POLICY) -> Index:
     return _parsed(data, path)
 
 
-def listed_shards(uri: str, index: Index, policy: StorageConfig = POLICY) -> dict[str, storage.Entry]:
+def listed_shards(uri: str, index: Index, policy: StorageConfig | None = None) -> dict[str, storage.Entry]:
     """The files of the folder that holds the shards, each shard seen to be what the index says; raises DataError."""
     folder = shards_of(uri, index)
     entries = _listed(folder, policy)
@@ -199,7 +198,7 @@ def listed_shards(uri: str, index: Index, policy: StorageConfig = POLICY) -> dic
     return entries
 
 
-def _listed(folder: storage.Location, policy: StorageConfig) -> dict[str, storage.Entry]:
+def _listed(folder: storage.Location, policy: StorageConfig | None) -> dict[str, storage.Entry]:
     try:
         entries = storage.listing(folder, policy)
     except FileNotFoundError:

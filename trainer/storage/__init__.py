@@ -24,6 +24,7 @@ from trainer.storage.retry import PassingError
 
 Location = str | os.PathLike[str]
 POLICY = StorageConfig()
+_standing = [POLICY]
 REPLACED_TIMES = 10
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "read_bytes",
     "read_now",
     "read_range",
+    "stand_by",
+    "standing",
     "stat",
     "swap",
     "sync_folder",
@@ -96,26 +99,35 @@ def identity() -> str:
     return connected().identity
 
 
-def listing(folder: Location, policy: StorageConfig = POLICY) -> dict[str, Entry]:
+def stand_by(policy: StorageConfig) -> None:
+    """What this process keeps to from now on wherever no policy is given; its children are to be told."""
+    _standing[0] = policy
+
+
+def standing() -> StorageConfig:
+    return _standing[0]
+
+
+def listing(folder: Location, policy: StorageConfig | None = None) -> dict[str, Entry]:
     """Everything below ``folder``, by its path relative to it; hidden local files are left out."""
     if is_cloud(folder):
-        return cloud.listing(str(folder), policy)
+        return cloud.listing(str(folder), policy or standing())
     return {name: Entry(size, None, 0) for name, size in local.file_sizes(Path(folder)).items()}
 
 
-def first_objects(folder: str, most: int, policy: StorageConfig = POLICY) -> dict[str, Entry]:
+def first_objects(folder: str, most: int, policy: StorageConfig | None = None) -> dict[str, Entry]:
     """As ``listing`` of a place in a bucket, but not more than so many: one request where that is a page."""
-    return cloud.listing(folder, policy, most)
+    return cloud.listing(folder, policy or standing(), most)
 
 
-def read_bytes(location: Location, policy: StorageConfig = POLICY) -> bytes:
+def read_bytes(location: Location, policy: StorageConfig | None = None) -> bytes:
     """The whole file or object, its checksum compared where one is known; of an object the one that is there now."""
     if not is_cloud(location):
         return local.read_bytes(location)
     return read_now(str(location), policy)[0]
 
 
-def read_now(location: str, policy: StorageConfig = POLICY) -> tuple[bytes, Entry]:
+def read_now(location: str, policy: StorageConfig | None = None) -> tuple[bytes, Entry]:
     """An object of Cloud Storage that may be replaced meanwhile, and which one it was.
 
     Raises:
@@ -124,22 +136,22 @@ def read_now(location: str, policy: StorageConfig = POLICY) -> tuple[bytes, Entr
     for _ in range(REPLACED_TIMES - 1):
         entry = _entry(location, policy)
         with contextlib.suppress(ObjectChanged):
-            return cloud.read(location, entry, 0, entry.bytes, policy), entry
+            return cloud.read(location, entry, 0, entry.bytes, policy or standing()), entry
     entry = _entry(location, policy)
-    return cloud.read(location, entry, 0, entry.bytes, policy), entry
+    return cloud.read(location, entry, 0, entry.bytes, policy or standing()), entry
 
 
 def read_range(
-    location: Location, offset: int, length: int, policy: StorageConfig = POLICY, entry: Entry | None = None
+    location: Location, offset: int, length: int, policy: StorageConfig | None = None, entry: Entry | None = None
 ) -> bytes:
     """``length`` bytes from ``offset`` on, of the generation that ``entry`` says; fewer where it ends before."""
     if not is_cloud(location):
         return local.read_range(location, offset, length)
-    return cloud.read(str(location), entry or _entry(str(location), policy), offset, length, policy)
+    return cloud.read(str(location), entry or _entry(str(location), policy), offset, length, policy or standing())
 
 
 def chunks(
-    location: Location, entry: Entry, offset: int = 0, length: int | None = None, policy: StorageConfig = POLICY
+    location: Location, entry: Entry, offset: int = 0, length: int | None = None, policy: StorageConfig | None = None
 ) -> Iterator[bytes]:
     """Bytes of a file or object in parts, as they come, fewer where it ends before.
 
@@ -150,7 +162,7 @@ def chunks(
     stop = entry.bytes if length is None else min(entry.bytes, offset + length)
     if is_cloud(location):
         try:
-            yield from cloud.chunks(str(location), entry, offset, max(0, stop - offset), policy)
+            yield from cloud.chunks(str(location), entry, offset, max(0, stop - offset), policy or standing())
         except PassingError as error:
             raise StorageError(f"{location}: {error}; read it again") from None
         return
@@ -161,44 +173,44 @@ def chunks(
             yield part
 
 
-def atomic_write(location: Location, data: bytes, policy: StorageConfig = POLICY) -> None:
+def atomic_write(location: Location, data: bytes, policy: StorageConfig | None = None) -> None:
     """Makes ``location`` hold ``data``, or leaves what was there; a local folder must exist."""
     if is_cloud(location):
-        cloud.write(str(location), data, policy)
+        cloud.write(str(location), data, policy or standing())
     else:
         local.atomic_write(location, data)
 
 
-def create(location: Location, data: bytes | Path, policy: StorageConfig = POLICY) -> None:
+def create(location: Location, data: bytes | Path, policy: StorageConfig | None = None) -> None:
     """As ``atomic_write`` of bytes or a file, but only where there is nothing yet.
 
     Raises:
         FileExistsError, ObjectChanged: there is something already (local, Cloud Storage).
     """
     if is_cloud(location):
-        cloud.write(str(location), data, policy, generation=0)
+        cloud.write(str(location), data, policy or standing(), generation=0)
     else:
         local.create(Path(location), data.read_bytes() if isinstance(data, Path) else data)
 
 
-def stat(location: str, policy: StorageConfig = POLICY) -> Entry | None:
+def stat(location: str, policy: StorageConfig | None = None) -> Entry | None:
     """Of an object in Cloud Storage; None where there is none."""
-    return cloud.stat(location, policy)
+    return cloud.stat(location, policy or standing())
 
 
-def swap(location: str, data: bytes, generation: int, policy: StorageConfig = POLICY) -> Entry:
+def swap(location: str, data: bytes, generation: int, policy: StorageConfig | None = None) -> Entry:
     """Replaces one generation of an object in Cloud Storage, 0 for none yet, and no other.
 
     Raises:
         ObjectChanged: another one is there.
     """
-    return cloud.write(location, data, policy, generation=generation)
+    return cloud.write(location, data, policy or standing(), generation=generation)
 
 
-def delete(location: Location, policy: StorageConfig = POLICY) -> None:
+def delete(location: Location, policy: StorageConfig | None = None) -> None:
     """Removes a file or object, if it is there."""
     if is_cloud(location):
-        cloud.delete(str(location), policy)
+        cloud.delete(str(location), policy or standing())
     else:
         Path(location).unlink(missing_ok=True)
 
@@ -228,8 +240,8 @@ class Checksum:
         return int.from_bytes(self._checksum.digest(), "big")
 
 
-def _entry(location: str, policy: StorageConfig) -> Entry:
-    entry = cloud.stat(location, policy)
+def _entry(location: str, policy: StorageConfig | None) -> Entry:
+    entry = cloud.stat(location, policy or standing())
     if entry is None:
         raise StorageRefused(f"{location}: there is no such object; check the name")
     return entry

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from tests.unit.data import foreign_sets
 from tests.unit.data.foreign_sets import SYNSETS, inception_record, jpeg, tfds_record, write
 from tests.unit.data.small_sets import CLASSES, pixels_of, png
 from trainer.config import RunConfig, with_overrides
+from trainer.data import scan_notes
 from trainer.data.foreign import write_index
 from trainer.data.index import Index, load_index
 from trainer.data.order import record_place
 from trainer.data.pipeline import test_batches, train_batches
+from trainer.data.scan import Job, Scanned, scan
 from trainer.errors import DataError
 from trainer.storage import crc32c
 
@@ -91,6 +94,30 @@ def test_a_foreign_set_trains(tmp_path: Path, layout: str) -> None:
         assert sum(float(np.asarray(batch["weight"]).sum()) for batch in batches) == 40
 
 
+def test_an_interrupted_index_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = foreign_sets.tfds(tmp_path / "set")
+    read: list[str] = []
+    whole = indexed(folder, tmp_path / "whole")
+
+    def scanned(job: Job) -> Scanned:
+        if len(read) == 4 and interrupted:
+            raise KeyboardInterrupt
+        read.append(job.file)
+        return scan(job)
+
+    monkeypatch.setattr(scan_notes, "scan", scanned)
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        indexed(folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "index.json").exists()
+    interrupted = False
+    first = folder / read[0]
+    os.utime(first, (1, 1))  # another file may be there now
+    assert indexed(folder, tmp_path / "out") == whole
+    assert sorted(read) == sorted([*(path.name for path in folder.glob("*tfrecord*")), first.name])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.json"]
+
+
 def test_inception_says_its_classes(tmp_path: Path) -> None:
     folder = foreign_sets.inception(tmp_path / "set")
     index = indexed(folder, tmp_path / "index", name="other", licence="mine")
@@ -125,7 +152,7 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
     folder = foreign_sets.tfds(tmp_path / "set")
     calls: list[tuple[int, int]] = []
     alone = indexed(folder, tmp_path / "alone", report=lambda done, total: calls.append((done, total)))
-    assert [total for _, total in calls] == [calls[0][1]] * 7
+    assert [total for _, total in calls] == [calls[0][1]] * 8
     assert calls[-1][0] == calls[-1][1]
     monkeypatch.setattr("trainer.data.foreign.SMALL_BYTES", 0)
     assert indexed(folder, tmp_path / "many") == alone

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import signal
-import threading
-from collections.abc import Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from trainer import storage
 from trainer.data.foreign import NUMBERED
 from trainer.data.index import INDEX_FILE, Index, Shard, dump_index, read_index
-from trainer.data.prepare import cifar, folder, imagenet, plan
+from trainer.data.prepare import cifar, folder, imagenet, plan, pool
 from trainer.data.prepare.plan import Job, Plan
 from trainer.data.prepare.request import Found, Report, Request, silent
 from trainer.data.prepare.seen import NOTES, ODDITIES, PLAN_FILE, Oddity, Seen, index_of, note_place, noted
-from trainer.data.prepare.work import begin, make_shard
+from trainer.data.prepare.work import make_shard
 from trainer.data.prepare.workers import processes
 from trainer.errors import ConfigError, DataError
 
@@ -188,7 +182,9 @@ def _made(request: Request, made: Plan, jobs: list[Job], state: _State, report: 
     done = made.records - sum(len(job.items) for job in jobs)
     fresh: dict[str, Seen] = {}
     report(done, made.records)
-    with contextlib.closing(_results(request, made, jobs)) as results:
+    make = partial(make_shard, request.destination, classes=len(made.found.classes), plan=made.fingerprint)
+    workers = processes(request.workers, jobs)
+    with contextlib.closing(pool.results(make, jobs, workers, str(request.destination))) as results:
         for job, seen in results:
             fresh[job.file] = seen
             done += len(job.items)
@@ -204,65 +200,6 @@ def _made(request: Request, made: Plan, jobs: list[Job], state: _State, report: 
 
 def _named(oddities: list[Oddity]) -> str:
     return "; ".join(f"{odd.name} ({odd.reason})" for odd in sorted(oddities)[:5])
-
-
-def _results(request: Request, made: Plan, jobs: list[Job]) -> Generator[tuple[Job, Seen], None, None]:
-    """Each job with what came of it, as they end."""
-    if not jobs:
-        return
-    workers = processes(request.workers, jobs)
-    waiting = iter(jobs)
-    spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin)
-    others = set(multiprocessing.active_children())
-    running: dict[Future[Seen], Job] = {}
-
-    def submit(count: int) -> None:
-        for job in islice(waiting, count):
-            classes = len(made.found.classes)
-            with _interrupts_wait():
-                running[executor.submit(make_shard, request.destination, job, classes, made.fingerprint)] = job
-
-    try:
-        submit(workers + 1)
-        while running:
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield running.pop(future), future.result()
-                submit(1)
-    except BrokenProcessPool:
-        raise DataError(
-            f"{request.destination}: a worker was killed, perhaps for memory; run the same command again, it goes on "
-            "from there, with less --workers"
-        ) from None
-    except (KeyboardInterrupt, GeneratorExit):  # at once: what is half-written has another name
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C comes afterwards: a pool whose thread or process is half-started cannot be shut down.
-
-    The mask is for the processes, which inherit it: none is stopped before it has come to ``begin``. It does not hold
-    here, where a thread of a library may take the signal, so that the handler waits too.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    taken: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: taken.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if taken:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _check_same(request: Request, index: Index, fresh: dict[str, Seen]) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-
 from trainer import storage
 from trainer.data.index import Shard
 from trainer.data.prepare.images import BadImage, Looked, look, png_of_planes
@@ -17,19 +12,6 @@ from trainer.data.shards import BLOCK_RECORDS, laid_out
 from trainer.data.tfrecord import encode_example, frame
 
 SAMPLED = 16
-
-
-def begin() -> None:
-    """In a new worker: Ctrl-C is the parent's to handle, and the end of the parent is the worker's end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def make_shard(destination: storage.Location, job: Job, classes: int, plan: str) -> Seen:
