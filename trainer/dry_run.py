@@ -19,6 +19,7 @@ from trainer import described, evaluation, held, losses, optimizer, weights
 from trainer import step as training_step
 from trainer.config import RunConfig
 from trainer.data import index as data_index
+from trainer.data.order import train_order, window_bytes
 from trainer.distributed import World
 from trainer.model import network
 from trainer.model.network import CapsNet
@@ -53,6 +54,8 @@ def told(plan: Plan, ranks: int, say: Callable[[str], None]) -> None:
         say(f"  {name:{width}s} {count:12,d}")
     for line in memory_lines(config, net, update, config.train.global_batch_size // ranks):
         say(line)
+    records = window_bytes(train_order(config, index), ranks)
+    say(f"and of records to be shuffled (data.shuffle_window) {records / MB:,.1f} MB")
     say("nothing was written; without --dry-run it runs")
 
 

@@ -32,6 +32,8 @@ def test_it_says_what_the_run_says_and_writes_nothing(small_run: Path, tmp_path:
     assert f"{total} parameters" in log
     counts = [int(line.split()[1].replace(",", "")) for line in lines if re.fullmatch(r"  \S+ +[\d,]+", line)]
     assert sum(counts[:-1]) == counts[-1]
+    [held] = [line for line in lines if "records to be shuffled" in line]
+    assert float(held.split()[-2].replace(",", "")) > 0
     assert not list(tmp_path.iterdir())
 
 

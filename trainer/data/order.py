@@ -101,6 +101,15 @@ def train_order(config: RunConfig, index: Index) -> Order:
     )
 
 
+def window_bytes(order: Order, ranks: int) -> int:
+    """What a rank holds of encoded records: of each of its lanes the window that is served and the one after it."""
+    split = order.split
+    block = max(block.records for shard in split.shards for block in shard.blocks)
+    window = min(order.shuffle_window + block - 1, split.records // order.lanes)
+    size = sum(shard.bytes for shard in split.shards) / split.records
+    return round(2 * window * size * order.lanes / ranks)
+
+
 def position(order: Order, step: int) -> tuple[int, int]:
     """(epoch, batch of that epoch) of a global step."""
     return divmod(step, order.steps_per_epoch)

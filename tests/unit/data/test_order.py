@@ -19,6 +19,7 @@ from trainer.data.order import (
     rank_lanes,
     record_id,
     record_place,
+    window_bytes,
 )
 from trainer.errors import ConfigError
 
@@ -248,3 +249,15 @@ def test_whole_windows_of_a_test_split(split: Split, size: int) -> None:
     of_one = {tuple(window.ids_N.tolist()) for window in part_windows(split, 0, 1, whole_windows=True)}
     assert {tuple(window.ids_N.tolist()) for window in parts} == of_one
     assert min(len(window.ids_N) for window in parts) >= min(TEST_WINDOW, split.records)
+
+
+def test_memory_of_two_windows_of_each_lane() -> None:
+    """ImageNet as its recipe reads it, 1024 shards of 1,251 records of 115 kB."""
+    blocks = [64] * 19 + [35]
+    split = split_of_blocks(*[blocks] * 1024)
+    shards = tuple(shard.model_copy(update={"bytes": 115_000 * shard.records}) for shard in split.shards)
+    order = Order(split.model_copy(update={"shards": shards}), 0, 8, 256, 4096, 8)
+    assert window_bytes(order, 1) == 2 * 8 * (4096 + 63) * 115_000
+    assert window_bytes(order, 8) == window_bytes(order, 1) / 8
+    all_of_it = replace(order, shuffle_window=10**7)
+    assert window_bytes(all_of_it, 1) == 2 * split.records * 115_000
