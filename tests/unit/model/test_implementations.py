@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainer.config import RoutingConfig
 from trainer.model import routing
-from trainer.model.routing import Capsules, LayerSizes, Transform, choice, dynamic
+from trainer.model.routing import Capsules, LayerSizes, Transform, choice
 from trainer.model.squash import lengths
 
 ROUNDING = 1e-11  # float64: sums of tens of terms in another order, 1e-16 each, through softmaxes and back
@@ -229,23 +229,63 @@ def test_large_votes_are_streamed(algorithm: str) -> None:
     assert found.implementation == "streamed"
 
 
-def test_nothing_leaves_the_graph() -> None:
-    """No host round trip: each operation of step and gradient has a kernel of TensorFlow or XLA."""
-    poses_BIP, transform_TPJQ, _, _ = example(dtype=np.float32)
+@pytest.mark.parametrize(
+    ("sizes", "batch"),
+    [
+        (LayerSizes(512, 256, 2, 8, 16), 2048),  # two positions
+        (LayerSizes(200_000, 200_000, 2, 2, 2), 1),
+        (LayerSizes(80_000, 40_000, 2, 2, 2), 512),
+        (LayerSizes(16, 8, 2, 2, 2), 100_000),
+    ],
+)
+def test_a_block_is_within_the_limit_of_batched_multiplications(sizes: LayerSizes, batch: int) -> None:
+    found = choice.choose(RoutingConfig(implementation="streamed"), sizes, batch)
+    products = found.transforms * (1 if sizes.transforms == sizes.children else batch)
+    assert found.transforms == 1 or products <= 65_535
+
+
+STEPS = [
+    (name, transforms)
+    for name in ("dynamic", "em", "inverted", "self_routing", "self_attention")
+    for transforms in (I, 3)
+]
+
+
+def step_of(algorithm: str, transforms: int):
+    """(a step of a layer with its gradient, its arguments)."""
+    poses_BIP, transform_TPJQ, _, _ = example(transforms, np.float32)
+    config = RoutingConfig(algorithm=algorithm, implementation="stored" if algorithm == "em" else "streamed")
+    module = routing.get(algorithm)
+    weights = module.weights(config, LayerSizes(I, transforms, J, P, Q))
+    extra = {name: np.ones(spec.shape, np.float32) for name, spec in weights.items()}
 
     @tf.function(autograph=False)
-    def step(poses_BIP: tf.Tensor, transform_TPJQ: tf.Tensor):
+    def step(*sources: tf.Tensor):
+        poses_BIP, transform_TPJQ, *others = sources
         with tf.GradientTape() as tape:
-            tape.watch([poses_BIP, transform_TPJQ])
-            config = RoutingConfig(implementation="streamed")
+            tape.watch(sources)
             children = Capsules(poses_BIP, lengths(poses_BIP))
-            parents, _ = dynamic.route(children, Transform((transform_TPJQ,)), {}, config)
-            total = tf.reduce_sum(parents.activations_BN)
-        return tape.gradient(total, [poses_BIP, transform_TPJQ])
+            named = dict(zip(extra, others, strict=True))
+            parents, _ = module.route(children, Transform((transform_TPJQ,)), named, config)
+            total = tf.reduce_sum(parents.activations_BN) + tf.reduce_sum(parents.poses_BNP)
+        return tape.gradient(total, sources[:2])
 
-    graph = step.get_concrete_function(poses_BIP, transform_TPJQ).graph.as_graph_def()
+    return step, [poses_BIP, transform_TPJQ, *extra.values()]
+
+
+@pytest.mark.parametrize(("algorithm", "transforms"), STEPS)
+def test_nothing_leaves_the_graph(algorithm: str, transforms: int) -> None:
+    """No host round trip: each operation of step and gradient has a kernel of TensorFlow or XLA."""
+    step, sources = step_of(algorithm, transforms)
+    graph = step.get_concrete_function(*sources).graph.as_graph_def()
     used = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
+    assert "MatMul" in "".join(used)
     assert not {op for op in used if "PyFunc" in op or "Numpy" in op or op in ("Print", "PrintV2")}
-    whole = tf.function(step, jit_compile=True)  # XLA refuses what it cannot compile
-    for ours, theirs in zip(whole(poses_BIP, transform_TPJQ), step(poses_BIP, transform_TPJQ), strict=True):
+
+
+def test_the_whole_step_can_be_compiled() -> None:
+    """XLA refuses what it cannot compile."""
+    step, sources = step_of("dynamic", I)
+    whole = tf.function(step, jit_compile=True)
+    for ours, theirs in zip(whole(*sources), step(*sources), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=SINGLE, atol=SINGLE)

@@ -20,6 +20,8 @@ second-level cache; smaller blocks cost more in starting operations. Measured wi
 MOST_BLOCKS = 256
 """Blocks are larger where there would be more: a graph of 2,048 blocks took more than three and a half minutes to
 build, one of 256 less than half a minute, and its step was as fast."""
+MOST_PRODUCTS = 65_535
+"""Of matrices in one batched multiplication: kernels for GPUs number them in 16 bits."""
 UNKNOWN_BATCH = 64
 """Stands for a batch whose size is not known when the graph is built."""
 
@@ -90,20 +92,27 @@ def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform
 
 
 def _block(sizes: LayerSizes, records: int) -> tuple[int, int]:
-    """Transforms and positions of a block: by its votes, or by its couplings where positions share transforms."""
+    """Transforms and positions of a block: by its votes, or by its couplings where positions share transforms.
+
+    A block is one batched multiplication, of a matrix for each transform, or for each transform and record.
+    """
     positions = sizes.children // sizes.transforms
     coupling = 4 * records * sizes.parents
     if positions == 1:
-        return _fitting(coupling * sizes.pose, sizes.transforms, MOST_BLOCKS), 1
-    block_positions = _fitting(coupling, positions, max(1, MOST_BLOCKS // sizes.transforms))
+        return _fitting(coupling * sizes.pose, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
+    block_positions = _fitting(coupling, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
     if block_positions < positions:
         return 1, block_positions
-    return _fitting(coupling * positions, sizes.transforms, MOST_BLOCKS), block_positions
+    transforms = _fitting(coupling * positions, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
+    return transforms, block_positions
 
 
-def _fitting(each: int, count: int, blocks: int) -> int:
-    """How many of so many bytes make one of at most so many blocks, evened out over those that are needed."""
-    most = max(1, min(count, BLOCK_BYTES // each), math.ceil(count / blocks))
+def _fitting(each: int, count: int, blocks: int, largest: int) -> int:
+    """How many of so many bytes make one of at most so many blocks, evened out over those that are needed.
+
+    Never more than ``largest``, for which there may be more blocks.
+    """
+    most = min(largest, max(1, min(count, BLOCK_BYTES // each), math.ceil(count / blocks)))
     return math.ceil(count / math.ceil(count / most))
 
 
