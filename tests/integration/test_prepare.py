@@ -12,16 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 from tests.integration.conftest import Bucket
 from tests.integration.harness import PATIENCE
 from tests.unit.data.prepare import sources
-from trainer import storage
-from trainer.data.index import load_index
+from trainer import configs, optimizer, storage
+from trainer.config import with_overrides
+from trainer.data import fitting, inspect, verify
+from trainer.data.index import Index, check_fits, load_index
+from trainer.data.pipeline import train_batches
 from trainer.data.records import read_block
 from trainer.data.source import Source
 from trainer.data.tfrecord import decode_example
+from trainer.distributed import World
 from trainer.errors import EXIT_INTERRUPTED
+from trainer.model.network import build
+from trainer.step import LossScale, make_step
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
@@ -156,6 +164,37 @@ def test_imagenet_samples(tmp_path: Path) -> None:
     index = load_index(str(tmp_path / "out"))
     assert [split.records for split in index.splits.values()] == [180, 20]
     assert len(index.classes) == 200
+    told: list[str] = []
+    assert verify.run(str(tmp_path / "out"), 2, told.append) == 0
+    assert told[-1] == "200 records in 20 shards verified, no fault"
+    inspect.run(str(tmp_path / "out"), tmp_path / "sheet.png", told.append)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 500
+    for size in (64, 224):
+        trained(index, tmp_path / "out", size)
+
+
+def trained(index: Index, folder: Path, size: int) -> None:
+    """Two steps of a small network with the recipe's kinds of parts, on the data as the recipe takes it."""
+    smaller = {
+        "data.uri": str(folder),
+        "model.image_size": size,
+        "model.stem.channels": "8,8,8,8",
+        "model.primary.types": 2,
+        "model.head.rank": 4,
+        "model.routing.xla": False,
+        "train.global_batch_size": 16,
+    }
+    config = with_overrides(configs.load("imagenet"), {**fitting.overrides(index), **smaller})
+    check_fits(index, config)
+    net = build(config.model, precision=config.train.precision, seed=config.seed)
+    update = optimizer.build_optimizer(config.optimizer, net.trainable_variables)
+    rate = optimizer.learning_rate(config.optimizer, 2, 2)
+    counter = tf.Variable(0, dtype=tf.int64, trainable=False)
+    step = make_step(config, net, update, rate, LossScale.create(config), counter, World())
+    with train_batches(config, index, 0, 1, 0, 2) as batches:
+        reports = [step(batch, 0) for batch in batches]
+    assert [report.finite for report in reports] == [True, True]
 
 
 def test_into_a_bucket_and_on_from_a_part(source: Path, whole: Path, bucket: Bucket) -> None:
