@@ -241,8 +241,12 @@ def test_tensorboard_follows_through_a_restart_and_a_take_back(
         run = in_bucket(uri, fields=fields)
         wait_for_checkpoint(run, uri, 14)
         run.wait_for(lambda: len(steps_shown(address, "one")) > 0)
-        run.signal(signal.SIGKILL)
-        run.finish()
+        bucket.proxy.faults.append(Fault("status", 403, where="^(POST|PUT) ", times=10**6))
+        code, output = run.finish()
+        assert code == 2, output
+        assert " lacks permission storage.objects.create on bucket" in output.splitlines()[-1], output
+        assert output.count("lacks permission") == 1
+        bucket.proxy.faults.clear()
         follow.kill()
         follow.wait()
         follow = subprocess.Popen(command)

@@ -132,6 +132,9 @@ def test_a_replaced_shard_is_named(bucket: Bucket, embedded: str, tmp_path: Path
         list(batches)
     with pytest.raises(DataError, match=f"{shard}: has 1000 bytes"):
         load_index(embedded, config.storage)
+    bucket.proxy.faults.append(Fault("empty", where=r"GET .*/o\?"))
+    with pytest.raises(DataError, match="holds no files; put a data set there"):
+        load_index(embedded, config.storage)
 
 
 def test_the_test_split_comes_whole(bucket: Bucket, embedded: str, tmp_path: Path) -> None:
