@@ -194,7 +194,7 @@ def trained(index: Index, folder: Path, size: int) -> None:
     step = make_step(config, net, update, rate, LossScale.create(config), counter, World())
     with train_batches(config, index, 0, 1, 0, 2) as batches:
         reports = [step(batch, 0) for batch in batches]
-    assert [report.finite for report in reports] == [True, True]
+    assert [report.applied for report in reports] == [True, True]
 
 
 def test_into_a_bucket_and_on_from_a_part(source: Path, whole: Path, bucket: Bucket) -> None:
