@@ -38,6 +38,6 @@ def memory_bytes() -> int:
 
 def affordable(cores: int, memory: int, jobs: Sequence[Job]) -> int:
     """Workers that fit into so many bytes beside their parent, at least one."""
-    largest = max(sum(item.length for item in job.items) for job in jobs)
+    largest = max((sum(item.length for item in job.items) for job in jobs), default=0)
     parent = WORKER_BYTES + ITEM_BYTES * sum(len(job.items) for job in jobs)
     return max(1, min(cores, (memory - parent) // (WORKER_BYTES + COPIES * largest)))

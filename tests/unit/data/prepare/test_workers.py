@@ -34,3 +34,4 @@ def test_a_container_of_little_memory_has_less_workers(
 
 def test_there_are_no_more_workers_than_shards() -> None:
     assert workers.processes(5, jobs(3, 10, 1000)) == 3
+    assert workers.processes(None, []) == 0  # all are there already
