@@ -270,10 +270,14 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     newest.replace(uri, newest.read(uri), newest.Newest(1))
     big = os.urandom(streams.PART_BYTES + 1000)
     (run / "metrics.jsonl").write_bytes(big)
+    profile = "plugins/profile/now/host.xplane.pb"
+    (run / profile).parent.mkdir(parents=True)
+    (run / profile).write_bytes(big[:100])
     first = streams.Streams(uri, 1, run, print)
     first.begin()
     here = tmp_path / "here"
     sync(bucket.uri, here)
+    assert (here / "runs" / "one" / profile).read_bytes() == big[:100]
     place = here / "runs" / "one" / "metrics.jsonl"
     inode = place.stat().st_ino
     assert place.read_bytes() == big
