@@ -18,7 +18,7 @@ def add_sync(commands: Any) -> None:
         commands,
         "sync",
         _sync,
-        "bring events, metrics and logs of runs in a bucket to a folder, for TensorBoard",
+        "bring events, metrics, logs and profiles of runs in a bucket to a folder, for TensorBoard",
         "examples:\n"
         "  capsnet sync gs://BUCKET/runs runs\n"
         "  # go on as they grow, beside 'tensorboard --logdir runs'\n"

@@ -48,6 +48,10 @@ class StorageRefused(CapsnetError):
     exit_code = EXIT_WRONG
 
 
+class ObjectMissing(StorageRefused):
+    """There is no object of that name, or no such bucket."""
+
+
 class ClusterError(CapsnetError):
     """A cluster could not be reached, or refused what it was sent."""
 

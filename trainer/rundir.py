@@ -7,6 +7,7 @@ runs/quick-20260101-120000/
     log.txt           what was printed, with times
     events.out.*      for TensorBoard
     evaluation/SET/   of 'capsnet evaluate': events of their own, beside the training's
+    plugins/profile/  of steps that were profiled, for TensorBoard
 """
 
 from __future__ import annotations

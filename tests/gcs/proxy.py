@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -73,8 +74,14 @@ class Proxy:
             self.bytes[name] += size
 
     def generation(self, bucket: str, name: str) -> str:
-        with urllib.request.urlopen(f"{self.upstream}/storage/v1/b/{bucket}/o/{name}") as answer:
-            return str(json.load(answer)["generation"])
+        """Of an object; empty where there is none."""
+        try:
+            with urllib.request.urlopen(f"{self.upstream}/storage/v1/b/{bucket}/o/{name}") as answer:
+                return str(json.load(answer)["generation"])
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return ""
 
 
 def _flipped(data: bytes) -> bytes:
@@ -126,7 +133,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def _generation_holds(self, bucket: str, name: str) -> bool:
             wanted = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("ifGenerationMatch")
-            return not wanted or proxy.generation(bucket, name) == wanted[0]
+            return not wanted or proxy.generation(bucket, name) in (wanted[0], "")  # the server says that it is gone
 
         def _pass_on(self, body: bytes, fault: Fault | None, name: str) -> None:
             address = urllib.parse.urlsplit(proxy.upstream)

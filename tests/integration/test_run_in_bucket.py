@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from tests.integration.conftest import Bucket
 from tests.integration.harness import OFTEN, PATIENCE, SMALL, STEPS, Run, start
 from trainer import checkpoint
 from trainer.errors import ObjectChanged
-from trainer.output import copies, newest, ranklog, streams
+from trainer.output import copies, evaluated, newest, ranklog, streams
 from trainer.output.ledger import Ledger
 from trainer.output.sync import sync
-from trainer.storage import delete
+from trainer.storage import Entry, delete, listing
 
 TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
 
@@ -270,10 +270,14 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     newest.replace(uri, newest.read(uri), newest.Newest(1))
     big = os.urandom(streams.PART_BYTES + 1000)
     (run / "metrics.jsonl").write_bytes(big)
+    profile = "plugins/profile/now/host.xplane.pb"
+    (run / profile).parent.mkdir(parents=True)
+    (run / profile).write_bytes(big[:100])
     first = streams.Streams(uri, 1, run, print)
     first.begin()
     here = tmp_path / "here"
     sync(bucket.uri, here)
+    assert (here / "runs" / "one" / profile).read_bytes() == big[:100]
     place = here / "runs" / "one" / "metrics.jsonl"
     inode = place.stat().st_ino
     assert place.read_bytes() == big
@@ -291,12 +295,43 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     assert place.stat().st_ino == inode
 
 
+def test_what_went_since_the_listing_is_no_error_and_the_next_look_brings_what_came(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, run, here = f"{bucket.uri}/runs/one", tmp_path / "run", tmp_path / "here"
+    scores = [tmp_path / "first", tmp_path / "second"]
+    for folder in (run, *scores):
+        folder.mkdir()
+        (folder / f"events.out.tfevents.{folder.name}").write_text(folder.name)
+    newest.replace(uri, newest.read(uri), newest.Newest(1))
+    streams.Streams(uri, 1, run, print).begin()
+    evaluated.store(uri, "test", scores[0])
+
+    def restarted() -> None:
+        streams.Streams(uri, 2, run, print).begin()
+        streams.forget_before(uri, 2)
+
+    for change in (restarted, lambda: evaluated.store(uri, "test", scores[1])):
+
+        def then_changed(place: str, change: Callable[[], object] = change) -> dict[str, Entry]:
+            found = listing(place)
+            change()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr("trainer.output.sync.listing", then_changed)
+            sync(bucket.uri, here)
+    sync(bucket.uri, here)
+    brought = {path.name: path.read_text() for path in here.rglob("events.*")}
+    assert brought == {f"events.out.tfevents.{name}": name for name in ("run", "second")}
+
+
 def test_what_is_made_of_a_run_in_a_bucket_and_its_score_comes_to_tensorboard(
     bucket: Bucket, board: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, address = board
     uri = f"{bucket.uri}/runs/one"
-    code, output = in_bucket(uri).finish()
+    code, output = in_bucket(uri, fields={"log.profile_steps": "2,3"}).finish()
     assert code == 0, output
     command = [sys.executable, "-m", "trainer", "evaluate", uri, "--affine"]
     stored = []
@@ -310,6 +345,8 @@ def test_what_is_made_of_a_run_in_a_bucket_and_its_score_comes_to_tensorboard(
         assert sync(f"{bucket.uri}/runs", folder) == []
     (first,), (second,) = stored
     assert first != second
+    (profile,) = folder.glob("one/plugins/profile/*/*.xplane.pb")
+    assert b"MatMul" in profile.read_bytes()
     deadline = time.monotonic() + PATIENCE
     while not (steps := steps_shown(address, "one/evaluation/affine", "evaluation/accuracy")):
         assert time.monotonic() < deadline

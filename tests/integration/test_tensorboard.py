@@ -42,7 +42,7 @@ SMALL = {
 }
 LAYERS = ("stem/conv_0", "primary", "class_capsules", "decoder/hidden_0", "decoder/pixels")
 MEASURES = ("winner_changed", "favourite_changed", "agreement", "agreement_of_all", "gradient_children")
-MEASURES += ("gradient_parents",)
+MEASURES += ("gradient_parents", "divergence")
 DEATHS = ("dead", "silent", "always_on")
 SIDES = ("children", "parents")
 READERS = {"fast": "true", "python": "false"}

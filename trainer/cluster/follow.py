@@ -7,7 +7,7 @@ import time
 from trainer.cluster import runs
 from trainer.cluster.api import Cluster
 from trainer.cluster.facts import Pod, Run
-from trainer.cluster.standing import Standing, State, standing
+from trainer.cluster.standing import Standing, State, begins_again, restarting, standing
 from trainer.errors import EXIT_UNEXPECTED, ClusterError, note
 from trainer.progress import Progress
 
@@ -46,11 +46,16 @@ def follow(cluster: Cluster, name: str) -> int:
     reader, shown = Reader(cluster), Progress(0, 0.0, quiet=False)
     said: Standing | None = None
     before: Pod | None = None
+    mark, asked_at, end = "", "", None
     silent_since = 0.0
     while True:
         try:
             run = runs.one(cluster, name)
             now = standing(run)
+            if begins_again(now, mark):
+                if mark != asked_at:  # one read of the ledger for each thing that happens
+                    asked_at, end = mark, runs.ended_before(cluster, run) if runs.AGAIN.match(mark) else None
+                now = restarting(now, end)
             lost = taken_away(before, run)
             before = runs.newest_main(run)
             if lost and not now.over:
@@ -60,7 +65,7 @@ def follow(cluster: Cluster, name: str) -> int:
                 shown.end_line()
                 print(_line(now), flush=True)
                 said = now
-            _show_log(reader, run, shown)
+            mark = _show_log(reader, run, shown) or mark
             silent_since = 0.0
         except ClusterError as error:
             silent_since = silent_since or time.monotonic()
@@ -89,14 +94,16 @@ def _line(now: Standing) -> str:
     return f"{now.state}: {now.cause}" if now.cause else str(now.state)
 
 
-def _show_log(reader: Reader, run: Run, shown: Progress) -> None:
-    """Steps as one live line where there is a terminal."""
+def _show_log(reader: Reader, run: Run, shown: Progress) -> str:
+    """Steps as one live line where there is a terminal. Returns the mark of what was new."""
     pod = runs.newest_main(run)
     if pod is None or pod.phase == "Pending":
-        return
-    for _, text in reader.new(pod):
+        return ""
+    lines = [text for _, text in reader.new(pod)]
+    for text in lines:
         if runs.STEP.match(text):
             shown.text(text)
         elif text:
             shown.end_line()
             print(text, flush=True)
+    return runs.mark(lines)

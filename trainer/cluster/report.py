@@ -9,7 +9,7 @@ from trainer.cluster import runs
 from trainer.cluster.api import Cluster
 from trainer.cluster.facts import Pod, Run
 from trainer.cluster.runs import History, Settings
-from trainer.cluster.standing import Standing, State, standing, waits_for, why_ended
+from trainer.cluster.standing import Standing, State, begins_again, restarting, standing, waits_for, why_ended
 from trainer.output.ledger import Attempt, stops_in_vain
 
 COLUMNS = 80
@@ -24,7 +24,7 @@ def listed(cluster: Cluster) -> str:
     if not found:
         cluster.check_namespace()
         return f"no runs in namespace {cluster.namespace} of context {cluster.context}; 'capsnet submit --help'"
-    return table([(run, standing(run), _step(cluster, run)) for run in reversed(found)], time.time())
+    return table([(run, *_seen(cluster, run)) for run in reversed(found)], time.time())
 
 
 def table(rows: list[tuple[Run, Standing, str]], now: float) -> str:
@@ -38,26 +38,28 @@ def table(rows: list[tuple[Run, Standing, str]], now: float) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _step(cluster: Cluster, run: Run) -> str:
-    how = standing(run)
-    pod = runs.newest_main(run)
-    if pod is None or how.state not in (State.RUNNING, State.DONE):
-        return ""
+def _seen(cluster: Cluster, run: Run) -> tuple[Standing, str]:
+    """How it stands, and the line with its step or its score."""
+    how, pod = standing(run), runs.newest_main(run)
+    if pod is None or how.state not in (State.PENDING, State.RUNNING, State.DONE):
+        return how, ""
     lines = [text for _, text in runs.log_lines(cluster, pod, tail=runs.TAIL_LINES)]
     if how.state is State.DONE:
-        return next((line for line in reversed(lines) if line.startswith("test accuracy")), "")
-    return runs.progress(lines)
+        return how, next((line for line in reversed(lines) if line.startswith("test accuracy")), "")
+    mark = runs.mark(lines)
+    if begins_again(how, mark):
+        return restarting(how, runs.ended_before(cluster, run) if runs.AGAIN.match(mark) else None), ""
+    return how, runs.progress(lines) if how.state is State.RUNNING else ""
 
 
 def details(cluster: Cluster, name: str) -> str:
     """All that is known of one run."""
     run = runs.one(cluster, name)
     settings = runs.settings(cluster, run)
-    return described(run, settings, _step(cluster, run), runs.history(settings.output), time.time())
+    return described(run, *_seen(cluster, run), settings, runs.history(settings.output), time.time())
 
 
-def described(run: Run, settings: Settings, step: str, history: History, now: float) -> str:
-    how = standing(run)
+def described(run: Run, how: Standing, step: str, settings: Settings, history: History, now: float) -> str:
     lines = [f"{run.name}   {run.kind}, {age(now - run.created)} old: {how.state}"]
     rows = {
         "cause": how.cause,

@@ -16,10 +16,12 @@ from trainer.cluster.facts import Pod, Run
 from trainer.config import StorageConfig
 from trainer.errors import CapsnetError, ConfigError
 from trainer.output import newest
-from trainer.output.ledger import Attempt, Ledger
+from trainer.output.ledger import Attempt, End, Ledger
 from trainer.storage import is_cloud
 
 STEP = re.compile(r"^step (\d+)/(\d+)\b")
+AGAIN = re.compile(r"^capsnet: (?:attempt \d+|trying again in .*)$")
+"""What the launcher says between two attempts."""
 TAIL_LINES = 40
 IMPATIENT = StorageConfig(deadline_seconds=5, stall_seconds=5, first_wait_seconds=0.5)
 """For what is told beside the rest: the bucket of a cluster may be out of reach from here."""
@@ -111,6 +113,22 @@ def newest_main(run: Run) -> Pod | None:
 def progress(lines: Sequence[str]) -> str:
     """The last line with a step."""
     return next((line for line in reversed(lines) if STEP.match(line)), "")
+
+
+def mark(lines: Sequence[str]) -> str:
+    """The last line that tells a step, or that an attempt begins after another."""
+    return next((line for line in reversed(lines) if STEP.match(line) or AGAIN.match(line)), "")
+
+
+def ended_before(cluster: Cluster, run: Run) -> End | None:
+    """How the attempt before ended, from the ledger; None where that cannot be read from here."""
+    output = settings(cluster, run).output
+    if not is_cloud(output):
+        return None
+    try:
+        return Ledger(output, IMPATIENT).before()
+    except (CapsnetError, OSError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a run stands, and why, in plain words: a pure function of what the cluster says of it."""
+"""How a run stands, and why, in plain words: pure functions of what the cluster, its log and its ledger say of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from trainer.cluster.facts import Event, Pod, Run
+from trainer.cluster.runs import AGAIN
 from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_MEANINGS, EXIT_UNEXPECTED, EXIT_WRONG
+from trainer.output.ledger import FINAL, End
 
 BAD_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 STARTING = ("ContainerCreating", "PodInitializing")
@@ -78,6 +80,25 @@ def _under_way(run: Run) -> Standing:
     if before is not None:
         return Standing(State.RESTARTING, "; ".join(filter(None, [why_ended(before), held])))
     return Standing(State.PENDING, held)
+
+
+def begins_again(how: Standing, mark: str) -> bool:
+    """Whether a run that waits or runs has made steps before, or tried to, and makes none now.
+
+    Args:
+        mark: of its log, see ``runs.mark``.
+    """
+    return (how.state is State.PENDING and bool(mark)) or (how.state is State.RUNNING and bool(AGAIN.match(mark)))
+
+
+def restarting(how: Standing, before: End | None) -> Standing:
+    """Of a run that begins again. ``before``: the end of the attempt before, where that is known and is why."""
+    if before is None:
+        return Standing(State.RESTARTING, how.cause or "from the last checkpoint")
+    if before.code in FINAL:  # there is no other attempt: the run is about to end
+        return how
+    why = f"exit {before.code}: {before.cause or EXIT_MEANINGS.get(before.code, 'failed')}"
+    return Standing(State.RESTARTING, "; ".join(filter(None, [why, how.cause])))
 
 
 def last_end(run: Run) -> Pod | None:

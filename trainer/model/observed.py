@@ -22,7 +22,9 @@ class Observed(NamedTuple):
     """Of one capsule layer; None where a measure has no meaning for it."""
 
     winner_changed: tf.Tensor | None
-    """Share of windows whose most active parent is another than with uniform couplings."""
+    """Share of windows whose most active parent is another than with uniform couplings, which the first iteration of
+    every algorithm that iterates has. Of all records of the trace; None for self-routing, whose parents are all equally
+    active under uniform couplings."""
     favourite_changed: tf.Tensor | None
     """Share of children whose largest coupling is to another parent in the last iteration than in the second, which is
     the first that has a preference."""
@@ -33,7 +35,7 @@ class Observed(NamedTuple):
 
 
 def observe(layer: CapsuleLayer, trace: RoutingTrace) -> Observed:
-    """Measures the first N records of a trace, N being those whose couplings it holds.
+    """Measures the first N records of a trace, N being those whose couplings it holds, and its winners in all records.
 
     Votes are made anew, for one parent of one window at a time: neither [N, I, J, Q] nor [N, I, J] is made.
     """
@@ -45,7 +47,7 @@ def observe(layer: CapsuleLayer, trace: RoutingTrace) -> Observed:
     coupling_XI = tf.gather(coupling_RXIJ[-1], winner_X, axis=2, batch_dims=1)
     weighted = tf.reduce_sum(coupling_XI * agreement_XI) / tf.maximum(tf.reduce_sum(coupling_XI), SMALLEST)
     return Observed(
-        winner_changed=_winner_changed(layer, trace, children, winner_X),
+        winner_changed=_winner_changed(layer, trace),
         favourite_changed=_favourite_changed(coupling_RXIJ),
         agreement=weighted,
         agreement_of_all=tf.reduce_mean(agreement_XI),
@@ -62,9 +64,7 @@ def _winner(layer: CapsuleLayer, parents: Capsules) -> tf.Tensor:
     return tf.argmax(tf.reshape(parents.activations_BN, [-1, layer.parents]), axis=-1)
 
 
-def _winner_changed(
-    layer: CapsuleLayer, trace: RoutingTrace, children: Capsules, winner_X: tf.Tensor
-) -> tf.Tensor | None:
+def _winner_changed(layer: CapsuleLayer, trace: RoutingTrace) -> tf.Tensor | None:
     """Against the first iteration alone, whose couplings are uniform; or where there is but one, against those."""
     if trace.entropy_R.shape[0] > 1:
         reference = layer.routing.model_copy(update={"iterations": 1})
@@ -72,8 +72,8 @@ def _winner_changed(
         reference = layer.routing.model_copy(update={"algorithm": "uniform"})
     else:
         return None
-    uniform, _ = layer(children, config=reference)
-    return _share_that_differs(winner_X, _winner(layer, uniform))
+    uniform, _ = layer(trace.children, config=reference)
+    return _share_that_differs(_winner(layer, trace.parents), _winner(layer, uniform))
 
 
 def _favourite_changed(coupling_RXIJ: tf.Tensor) -> tf.Tensor | None:

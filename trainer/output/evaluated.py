@@ -44,18 +44,28 @@ def bring(output: str, found: Mapping[str, Entry], run: Path) -> list[tuple[Path
         Of each file that changed: path, bytes cut off, bytes appended.
 
     Raises:
-        ObjectChanged: a file is not that of the listing any more. StorageError, StorageRefused, OSError.
+        ObjectChanged, ObjectMissing: a file is not that of the listing any more. StorageError, StorageRefused, OSError.
     """
     folder, changes = run / EVALUATION, []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.relative_to(folder).as_posix() not in found:
             changes.append((path, path.stat().st_size, 0))
             path.unlink()
+    return changes + bring_whole(output, EVALUATION, found, run)
+
+
+def bring_whole(output: str, folder: str, found: Mapping[str, Entry], run: Path) -> list[tuple[Path, int, int]]:
+    """The files of a folder of the bucket that the same folder of the local copy lacks, or has in another size.
+
+    Arguments, result and errors are those of ``bring``; local files that the bucket has not stay.
+    """
+    changes = []
     for name, entry in found.items():
-        path = folder / name
-        if not path.exists():
-            content = read_range(f"{output}/{EVALUATION}/{name}", 0, entry.bytes, entry=entry)
+        path = run / folder / name
+        had = path.stat().st_size if path.exists() else -1
+        if had != entry.bytes:
+            content = read_range(f"{output}/{folder}/{name}", 0, entry.bytes, entry=entry)
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, content)
-            changes.append((path, 0, len(content)))
+            changes.append((path, max(0, had), len(content)))
     return changes

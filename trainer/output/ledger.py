@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from trainer.config import StorageConfig
@@ -108,7 +108,11 @@ def stops_in_vain(attempts: Sequence[Attempt], step: int) -> list[Attempt]:
 
 
 def _end(attempt: Attempt) -> End:
-    return attempt.end or End(EXIT_INTERRUPTED, KILLED, False, attempt.step, attempt.alive)
+    return attempt.end or _killed(attempt.step, attempt.alive)
+
+
+def _killed(step: int, time: float) -> End:
+    return End(EXIT_INTERRUPTED, KILLED, False, step, time)
 
 
 def _kind(end: End) -> tuple[int, str]:
@@ -130,8 +134,22 @@ class Ledger:
         """All of them, the first first."""
         make_folder(self._folder)
         names = listing(self._folder, self._policy)
-        generations = sorted(int(name.partition(".")[0]) for name in names if name.endswith(".begin.json"))
-        return [self._attempt(generation, names) for generation in generations]
+        return [self._attempt(generation, names) for generation in _generations(names)]
+
+    def before(self) -> End | None:
+        """How the last attempt that is over ended; None before there is one. One listing, and one object, are read."""
+        names = listing(self._folder, self._policy)
+        over = _generations(names)
+        if over and _name(over[-1], "end") not in names:  # that one is under way
+            over.pop()
+        if not over:
+            return None
+        if _name(over[-1], "end") not in names:
+            return _killed(-1, 0.0)
+        try:
+            return End(**self._content(over[-1], "end"))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise CheckpointError(f"{self._folder}: attempt {over[-1]} is of another version ({error})") from None
 
     def begin(self, job: str) -> Attempt:
         """A new attempt for ``job``.
@@ -167,22 +185,16 @@ class Ledger:
         end = End(code, cause, stopped, newest.step(self._output), time.time())
         atomic_write(self._place(self._ours, "end"), _rendered(asdict(end)))
 
-    def _attempt(self, generation: int, names: object) -> Attempt:
+    def _attempt(self, generation: int, names: Container[str]) -> Attempt:
         if generation in self._ended:
             return self._ended[generation]
 
-        def content(kind: str) -> dict[str, object]:
-            place = self._place(generation, kind)
-            try:
-                found: dict[str, object] = json.loads(read_bytes(place, self._policy))
-            except ValueError:
-                raise CheckpointError(f"{place}: not a record of an attempt; remove it, or restore it") from None
-            return found
-
         try:
-            begun = content("begin")
-            alive = content("alive")["alive"] if _name(generation, "alive") in names else begun["began"]  # type: ignore[operator]
-            end = End(**content("end")) if _name(generation, "end") in names else None  # type: ignore[operator,arg-type]
+            begun = self._content(generation, "begin")
+            beats = _name(generation, "alive") in names
+            alive = self._content(generation, "alive")["alive"] if beats else begun["began"]
+            ended = _name(generation, "end") in names
+            end = End(**self._content(generation, "end")) if ended else None  # type: ignore[arg-type]
             found = Attempt(generation, **begun, alive=alive, end=end)  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{self._folder}: attempt {generation} is of another version ({error})") from None
@@ -190,8 +202,20 @@ class Ledger:
             self._ended[generation] = found
         return found
 
+    def _content(self, generation: int, kind: str) -> dict[str, object]:
+        place = self._place(generation, kind)
+        try:
+            found: dict[str, object] = json.loads(read_bytes(place, self._policy))
+        except ValueError:
+            raise CheckpointError(f"{place}: not a record of an attempt; remove it, or restore it") from None
+        return found
+
     def _place(self, generation: int, kind: str) -> Location:
         return join(self._folder, _name(generation, kind))
+
+
+def _generations(names: Iterable[str]) -> list[int]:
+    return sorted(int(name.partition(".")[0]) for name in names if name.endswith(".begin.json"))
 
 
 def _name(generation: int, kind: str) -> str:

@@ -6,6 +6,10 @@
 
 Each attempt at the run stores its files anew, as they were taken back to the checkpoint: the newest one that has begun
 is all that there is to read.
+
+    plugins/profile/2026_11_27_08_00_00/host.xplane.pb
+
+A profile is a whole file, of no attempt: it stays when the run is taken back to before it.
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ from trainer.storage import POLICY, Entry, atomic_write, delete, join, listing, 
 FOLDER, BEGUN = "streams", "begun"
 PART_BYTES = 2**20
 PAUSE_SECONDS = 5.0
-HERE = ("checkpoints/", "plugins/")
-"""Folders of a run directory that are not streams."""
+HERE = "checkpoints/"
+"""The folder of a run directory that is stored by others."""
+PROFILES = "plugins"
+"""The folder of profiles, where TensorBoard looks for them."""
 
 
 @dataclass
@@ -46,7 +52,8 @@ class Streams:
         folder: str = FOLDER,
         policy: StorageConfig = POLICY,
     ) -> None:
-        self._place = f"{output.rstrip('/')}/{folder}/{generation:06d}"
+        self._output = output.rstrip("/")
+        self._place = f"{self._output}/{folder}/{generation:06d}"
         self._run, self._say, self._policy = run, say, policy
         self._sent: dict[str, _Sent] = {}
         self._lock = threading.Lock()
@@ -74,8 +81,15 @@ class Streams:
         with self._lock:
             for path in sorted(self._run.rglob("*")):
                 name = path.relative_to(self._run).as_posix()
-                if path.is_file() and not name.startswith((*HERE, ".")):
-                    self._send(name, path)
+                if path.is_file() and not name.startswith((HERE, ".")):
+                    (self._send_whole if name.startswith(f"{PROFILES}/") else self._send)(name, path)
+
+    def _send_whole(self, name: str, path: Path) -> None:
+        status = path.stat()
+        now = _Sent(status.st_ino, status.st_size)
+        if self._sent.get(name) != now:  # again where it was still being written
+            atomic_write(f"{self._output}/{name}", path.read_bytes(), self._policy)
+            self._sent[name] = now
 
     def _send(self, name: str, path: Path) -> None:
         status = path.stat()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.errors import ObjectChanged
+from trainer.errors import ObjectChanged, ObjectMissing
 from trainer.output import evaluated, newest, streams
 from trainer.output.streams import PART_BYTES
 from trainer.rundir import EVALUATION
@@ -61,7 +61,7 @@ def sync(prefix: str, folder: Path) -> list[Change]:
     changes = []
     found = listing(prefix)
     names = _runs(found)
-    scores = _below(EVALUATION, found, names)
+    scores, profiles = (_below(whole, found, names) for whole in (EVALUATION, streams.PROFILES))
     for name, those in _below(streams.FOLDER, found, names).items():
         place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
         stored = streams.newest_of(place, those)
@@ -73,8 +73,9 @@ def sync(prefix: str, folder: Path) -> list[Change]:
             for file, parts in stored.parts.items():
                 changes += _bring(here / file, parts, same)
             changes += [Change(*each) for each in evaluated.bring(place, scores[name], here)]
-        except ObjectChanged:  # a part grew since it was listed; the next look brings what it has become
-            continue
+            changes += [Change(*each) for each in evaluated.bring_whole(place, streams.PROFILES, profiles[name], here)]
+        except (ObjectChanged, ObjectMissing):
+            continue  # a part grew since it was listed, or a newer attempt removed it: the next look brings what is
         if not same:
             for path in here.glob(f"{EVENTS}*"):
                 if path.name not in stored.parts:  # taken back to before its first event

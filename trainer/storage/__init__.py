@@ -1,7 +1,7 @@
 """Every local path and gs:// operation behind one set of functions.
 
 Failures of local files pass as OSError; those of Cloud Storage are StorageError (it may pass), StorageRefused (it will
-not) and ObjectChanged, each with a line for a person.
+not; ObjectMissing where there is no such object) and ObjectChanged, each with a line for a person.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import google_crc32c
 
 from trainer.config import StorageConfig
-from trainer.errors import ConfigError, ObjectChanged, StorageError, StorageRefused
+from trainer.errors import ConfigError, ObjectChanged, ObjectMissing, StorageError
 from trainer.storage import cloud, local
 from trainer.storage.answers import SCHEME, split
 from trainer.storage.cloud import Entry
@@ -243,5 +243,5 @@ class Checksum:
 def _entry(location: str, policy: StorageConfig | None) -> Entry:
     entry = cloud.stat(location, policy or standing())
     if entry is None:
-        raise StorageRefused(f"{location}: there is no such object; check the name")
+        raise ObjectMissing(f"{location}: there is no such object; check the name")
     return entry

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from trainer.config import StorageConfig
-from trainer.errors import ObjectChanged, StorageRefused
+from trainer.errors import ObjectChanged, ObjectMissing, StorageRefused
 from trainer.storage.connection import connected
 from trainer.storage.retry import PassingError, passes
 
@@ -114,7 +114,7 @@ def _meaning(status: int, reason: str, location: str, permission: str, wait_seco
     if status == 412:
         return ObjectChanged(f"{location}: is another object than when reading or writing began; start again")
     if status == 404:
-        return StorageRefused(f"{location}: there is no such object, or no bucket {bucket}; check the name")
+        return ObjectMissing(f"{location}: there is no such object, or no bucket {bucket}; check the name")
     if status in (401, 403):
         identity = connected().identity
         mend = "renew the credentials" if status == 401 else f"grant {permission} on bucket {bucket} to it"

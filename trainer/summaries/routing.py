@@ -39,6 +39,7 @@ def layer_values(layer: str, look: LayerLook, config: RunConfig) -> list[Any]:
         for iteration, value in enumerate(value_R, 1):
             values += scalar(filled(tag, iteration=iteration, **known), value)
     for tag, value in (
+        (tags.DIVERGENCE, np.maximum(1 - trace.entropy_R[-1], 0)),  # an entropy of 1 may be rounded up
         (tags.WINNER_CHANGED, look.observed.winner_changed),
         (tags.FAVOURITE_CHANGED, look.observed.favourite_changed),
         (tags.AGREEMENT, look.observed.agreement),

@@ -119,6 +119,7 @@ def layout(network: CapsNet) -> Layout:
     for layer in layers:
         of = f"routing/{re.escape(layer)}"
         lives += [
+            _chart(f"{layer}: divergence of the couplings from uniform ones", f"{of}/divergence"),
             _chart(f"{layer}: entropy of the couplings", f"{of}/entropy_iteration_.*"),
             _chart(f"{layer}: effective parents", f"{of}/effective_parents_iteration_.*"),
             _chart(f"{layer}: what routing changes", f"{of}/(winner|favourite)_changed"),

@@ -63,7 +63,13 @@ ENTROPY = Tag(
     "routing/{layer}/entropy_iteration_{iteration}",
     OBSERVED + "Mean entropy of a child's couplings over its parents, divided by its largest value, at routing "
     "iteration {iteration} of {iterations}. 1: uniform, as iteration 1 always is; 0: each child has one parent. "
-    "Where it stays at 1 in the last iteration, routing does nothing.",
+    "Where it stays at 1 in the last iteration, routing does nothing. divergence shows what is left to 1.",
+)
+DIVERGENCE = Tag(
+    "routing/{layer}/divergence",
+    OBSERVED + "Mean KL divergence of a child's couplings in the last routing iteration from uniform ones, divided by "
+    "its largest value, ln of their number: 1 - entropy, on an axis where small differences are seen. 0: uniform; 1: "
+    "each child has one parent.",
 )
 EFFECTIVE_PARENTS = Tag(
     "routing/{layer}/effective_parents_iteration_{iteration}",
@@ -77,8 +83,9 @@ UNASSIGNED = Tag(
 )
 WINNER_CHANGED = Tag(
     "routing/{layer}/winner_changed",
-    COUPLINGS + "How often the most active parent is another than with uniform couplings, those of a first iteration: "
-    "0 to 1. 0: the same parents win without routing.",
+    OBSERVED + "How often the most active parent is another than with uniform couplings, which are also those of the "
+    "first iteration where there are several: 0 to 1. 0: the same parents win without routing. Self-routing has none: "
+    "under uniform couplings all its parents are equally active.",
 )
 FAVOURITE_CHANGED = Tag(
     "routing/{layer}/favourite_changed",
@@ -127,7 +134,8 @@ ALWAYS_ON = Tag(
 ALARM = Tag(
     "routing/alarm",
     "How many of {signs} signs of dying are there: uniform couplings in the last iteration, class capsules of length "
-    "near 0{margin}. At the start they are normal; where all stay, the network is dead.",
+    "near 0{margin}. At the start they are normal; where all stay, the network is dead. 0 says that it is not, and not "
+    "that routing does anything: see divergence and winner_changed.",
 )
 RECONSTRUCTIONS = Tag(
     "pictures/reconstructions",

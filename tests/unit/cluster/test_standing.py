@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from trainer.cluster import facts
+from trainer.cluster import facts, runs
+from trainer.cluster.api import Cluster
 from trainer.cluster.facts import Ended, Pod, Run
 from trainer.cluster.follow import taken_away
 from trainer.cluster.logs import merged
-from trainer.cluster.report import COLUMNS, age, described, table
+from trainer.cluster.report import COLUMNS, age, described, listed, table
 from trainer.cluster.runs import History, Settings
-from trainer.cluster.standing import State, standing, why_ended
+from trainer.cluster.standing import Standing, State, standing, why_ended
 from trainer.output.ledger import Attempt, End
 
 CAPTURED = json.loads(Path(__file__).with_name("captured.json").read_text())
@@ -84,6 +86,45 @@ def test_a_worker_that_waits_holds_the_run() -> None:
     assert found.cause == "worker-1: no node has enough CPU free: 0/2 nodes are available: 2 Insufficient cpu"
 
 
+STEP = "step 5000/9000  epoch 5.0  loss 0.1"
+ATTEMPT = "capsnet: attempt 2"
+LOST = End(75, "worker-1 was taken away", True, 4900, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("log", "waits", "end", "state", "words"),
+    [
+        ([STEP], False, None, State.RUNNING, STEP),
+        ([], True, None, State.PENDING, "worker-1: starting on n"),
+        ([STEP], True, LOST, State.RESTARTING, "worker-1: starting on n"),  # why is not in the ledger yet
+        (
+            [STEP, "capsnet: trying again in 1 s, from the last checkpoint"],
+            False,
+            LOST,
+            State.RESTARTING,
+            "exit 75: wo",
+        ),
+        ([STEP, ATTEMPT], True, LOST, State.RESTARTING, "exit 75: worker-1 was taken away; worker-1: starting on n"),
+        ([ATTEMPT, "world of 2"], False, LOST, State.RESTARTING, "exit 75: worker-1 was taken away"),
+        ([ATTEMPT], False, None, State.RESTARTING, "from the last checkpoint"),  # a ledger out of reach
+        ([STEP, ATTEMPT, STEP], False, LOST, State.RUNNING, STEP),
+        ([STEP, ATTEMPT], False, End(2, "no such file", False, 4900, 0.0), State.RUNNING, ""),  # about to fail
+    ],
+)
+def test_a_run_that_begins_again_says_why_from_the_ledger(
+    monkeypatch: pytest.MonkeyPatch, log: list[str], waits: bool, end: End | None, state: State, words: str
+) -> None:
+    phase = {"phase": "Pending", "node": "n"} if waits else {}
+    pods = (pod("l", role="launcher"), pod("w", role="worker-1", **phase))
+    run = dataclasses.replace(captured("invalid"), events=(), pods=pods)
+    monkeypatch.setattr(runs, "all_runs", lambda cluster: [run])
+    monkeypatch.setattr(runs, "log_lines", lambda cluster, pod, tail: [("", line) for line in log])
+    monkeypatch.setattr(runs, "ended_before", lambda cluster, run: end)
+    line = listed(cast(Cluster, None)).splitlines()[1]
+    assert line.split()[2] == state
+    assert words[:30] in line
+
+
 def test_suspension_names_the_queue() -> None:
     run = dataclasses.replace(captured("gpu"), suspended=True, pods=())
     assert standing(run).cause == "suspended: by a queue, or by a person"
@@ -115,7 +156,7 @@ def test_the_list_fits_the_terminal() -> None:
 
 def test_details_say_the_cause_once() -> None:
     run = captured("wrong")
-    text = described(run, Settings(recipe="nonsense"), "", History(), run.created)
+    text = described(run, standing(run), "", Settings(recipe="nonsense"), History(), run.created)
     assert text.count("unknown recipe nonsense") == 1
 
 
@@ -127,7 +168,7 @@ def test_stops_without_a_new_checkpoint_are_told_with_what_they_took() -> None:
     attempts = [stopped(-1, -1), stopped(-1, 400), stopped(400, 400), failed, stopped(400, 400)]
 
     def told(step: int, *attempts: Attempt) -> str:
-        text = described(captured("wrong"), Settings(), "", History(attempts, step), 0.0)
+        text = described(captured("wrong"), Standing(State.RUNNING), "", Settings(), History(attempts, step), 0.0)
         return " ".join(text.split("attempts:")[0].split())
 
     words = "stops 2 without a new checkpoint since step 400, 20m of training lost: "

@@ -94,6 +94,8 @@ def test_the_winner_is_compared_with_that_of_uniform_couplings() -> None:
     uniform_N = np.argmax(once(images).class_scores_BJ, axis=-1)
     assert float(found["class_capsules"].winner_changed) == pytest.approx(np.mean(winner_N != uniform_N))
     assert 0 < np.mean(winner_N != uniform_N) < 1
+    of_one = net(images, trace=True, coupling_records=1).traces["class_capsules"]  # the winners are of all records
+    assert observed.observe(net.class_capsules, of_one).winner_changed == found["class_capsules"].winner_changed
 
 
 def test_an_algorithm_without_iterations_is_compared_with_uniform_couplings() -> None:
@@ -148,6 +150,7 @@ def test_measures_are_within_their_bounds(algorithm: str, precision: str) -> Non
     net = network.build(config.model, precision=precision)
     trace = net(tf.random.uniform([N, 12, 12, 1], seed=1), trace=True, coupling_records=2).traces["class_capsules"]
     found = observed.observe(net.class_capsules, trace)
+    assert (found.winner_changed is None) == (algorithm == "self_routing")
     for share in (found.winner_changed, found.favourite_changed):
         assert share is None or 0 <= float(share) <= 1
     for cosine in (found.agreement, found.agreement_of_all):

@@ -76,6 +76,22 @@ def test_attempts_are_kept_at_the_output(tmp_path: Path) -> None:
     assert (two.job, two.step, two.end) == ("b", 12, None)
 
 
+def test_how_the_last_attempt_that_is_over_ended(tmp_path: Path) -> None:
+    job = Ledger(tmp_path)
+    job.begin("a")
+    assert job.before() is None
+    job.end(75, LOST, stopped=False)
+    for _ in range(2):  # between two attempts, and in the second
+        end = job.before()
+        assert end is not None
+        assert (end.code, end.cause) == (75, LOST)
+        job = Ledger(tmp_path)
+        job.begin("a")
+    end = job.before()  # the third, after one without an end
+    assert end is not None
+    assert end.cause == ledger.KILLED
+
+
 def test_another_job_is_refused_while_one_lives_and_its_own_next_pod_is_not(tmp_path: Path) -> None:
     Ledger(tmp_path).begin("a")
     with pytest.raises(CheckpointError, match=r"a trains there \(attempt 1, .* s ago\)"):

@@ -109,7 +109,8 @@ def test_tags_of_a_look(tmp_path: Path, leaky: bool, decoder: str) -> None:
     config = configured(model__routing__leaky=leaky, model__decoder__hidden=decoder, model__routing__iterations=2)
     names = ["entropy", "effective_parents", *(["unassigned"] if leaky else [])]
     expected = {f"routing/class_capsules/{name}_iteration_{iteration}" for name in names for iteration in (1, 2)}
-    measures = ["winner_changed", "agreement", "agreement_of_all", "gradient_children", "gradient_parents"]
+    measures = ["divergence", "winner_changed", "agreement", "agreement_of_all"]
+    measures += ["gradient_children", "gradient_parents"]
     expected |= {f"routing/class_capsules/{name}" for name in measures} | {"routing/alarm"}
     sides = ["child_activations", "parent_activations", "dead_children", "dead_parents"]
     sides += ["always_on_children", "always_on_parents", "silent_children", "silent_parents"]
@@ -140,6 +141,9 @@ def test_entropies_are_those_of_the_couplings(tmp_path: Path, precision: str, le
     np.testing.assert_allclose(written_R, expected_R, rtol=1e-4)
     assert written_R[0] == pytest.approx(1, abs=1e-5)
     assert written_R[2] < 0.95
+    divergence_NI = (coupling_RNIJ[-1] * np.log(np.maximum(coupling_RNIJ[-1] * (CLASSES + leaky), 1e-300))).sum(-1)
+    divergence = float(found["routing/class_capsules/divergence"])
+    assert divergence == pytest.approx(divergence_NI.mean() / np.log(CLASSES + leaky), rel=1e-3)
     effective_R = [float(found[f"routing/class_capsules/effective_parents_iteration_{r}"]) for r in (1, 2, 3)]
     np.testing.assert_allclose(effective_R, np.exp(entropy_RNI).mean((1, 2)), rtol=1e-4)
     if leaky:
@@ -194,9 +198,8 @@ def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     assert found["loss/total"] == np.float32(0.8)
     numbers = [array for array in found.values() if array.dtype.kind == "f"]
     assert all(np.isfinite(array).all() for array in numbers)
-    gone = [f"routing/class_capsules/entropy_iteration_{r}" for r in (2, 3)] + [
-        "capsules/class_capsules/parent_activations"
-    ]
+    gone = [f"routing/class_capsules/{name}" for name in ("entropy_iteration_2", "entropy_iteration_3", "divergence")]
+    gone += ["capsules/class_capsules/parent_activations"]
     assert set(gone).isdisjoint(found)
     assert tf.io.decode_png(found["pictures/reconstructions"][2]).shape[-1] == 1
 

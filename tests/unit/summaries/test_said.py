@@ -86,6 +86,7 @@ def test_each_chart_of_the_layout_finds_its_tags(tmp_path: Path) -> None:
         "terms of the loss": {"loss/margin", "loss/margin_test", "loss/reconstruction", "loss/reconstruction_test"},
         "learning rate": {"train/learning_rate"},
         "signs of dying": {"routing/alarm"},
+        "class_capsules: divergence of the couplings from uniform ones": {f"{routing}/divergence"},
         "class_capsules: entropy of the couplings": {f"{routing}/entropy_iteration_{r}" for r in (1, 2, 3)},
         "class_capsules: effective parents": {f"{routing}/effective_parents_iteration_{r}" for r in (1, 2, 3)},
         "class_capsules: what routing changes": {f"{routing}/winner_changed", f"{routing}/favourite_changed"},
