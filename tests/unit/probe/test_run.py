@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tests.unit.probe.test_study import STUDY
 from trainer import cli
 from trainer.errors import EXIT_INTERRUPTED, ConfigError, InterruptedRun, StorageError
 from trainer.probe import collect, records, run
-from trainer.probe.records import ERROR, KILLED, MEMORY, OK, Records, Result, hardware
+from trainer.probe.records import ERROR, KILLED, MEMORY, OK, REVISION, Records, Result, hardware
 from trainer.probe.study import Cell, Study, cells, over
 
 SMALL = dataclasses.replace(STUDY, seeds=(0,), arms=STUDY.arms[:1])
@@ -209,3 +210,17 @@ def test_a_stop_is_heard_while_storage_does_not_answer(
     assert cli.main(["probe", "run", "smoke", "--output", "gs://none/probes"]) == EXIT_INTERRUPTED
     assert time.monotonic() - began < 10
     assert "stopped; the same command with --output gs://none/probes goes on" in capsys.readouterr().err
+
+
+def test_results_of_an_image_say_the_commit_that_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REVISION, "0123abc")
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "trainer" / "probe" / "records.py"))
+    assert records.software()["commit"] == "0123abc"
+    monkeypatch.setenv(REVISION, "")
+    assert "commit" not in records.software()
+    root = Path(__file__).parents[3]
+    assert f"ENV {REVISION}=$REVISION\n" in (root / "docker" / "Dockerfile").read_text()
+    made = subprocess.run(["make", "--dry-run", "image"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert '--build-arg REVISION="$(git rev-parse HEAD' in made
