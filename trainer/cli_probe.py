@@ -180,7 +180,7 @@ def _limited(study: Study, parsed: argparse.Namespace) -> Study:
         if name not in names:
             raise ConfigError(f"study {study.name} has no axis {name}; there are {', '.join(names)}")
     axes = tuple(axis for axis in study.axes if not parsed.axis or axis.name in parsed.axis)
-    fields = {**study.fields, **({"data.uri": parsed.data} if parsed.data is not None else {})}
+    fields = {**study.fields, **({studies.DATA: parsed.data} if parsed.data is not None else {})}
     return dataclasses.replace(study, budget=budget, axes=axes, fields=fields)
 
 
