@@ -99,7 +99,8 @@ horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@REBUILD=1 $(MAKE) --no-print-directory $(HOROVOD)
 
 image: ## build the container image (IMAGE=, ACCELERATOR=cpu or gpu)
-	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) .
+	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .
 
 lock: $(TESTING) ## write docker/requirements-*.txt anew from setup.py
 	@for accelerator in cpu gpu; do \

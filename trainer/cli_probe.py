@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-import signal
 import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
 from trainer.cli_probe_network import add_network
-from trainer.errors import EXIT_DONE, ConfigError, note
+from trainer.errors import EXIT_DONE, ConfigError, InterruptedRun, note
 from trainer.parsing import EXIT_CODES, Parser, add, add_group
 from trainer.probe import studies
 from trainer.probe.study import Study
+from trainer.stopping import StopRequest
 from trainer.storage import Location, local_place, place
 
 STUDIES = "see 'capsnet probe studies'"
@@ -37,7 +37,8 @@ def add_probe(commands: Any) -> None:
         "for several arms: a routing, or a control without it. An arm at one value with\n"
         "one seed is a cell. Each runs in a process of its own within limits of time and\n"
         "memory, and leaves a record: after Ctrl-C or kill -9 the same command goes on\n"
-        "with the cell that was under way.\n\n" + EXIT_CODES,
+        "with the cell that was under way. One that is killed twice with its parent is\n"
+        "recorded as killed; --failed-again measures it after all.\n\n" + EXIT_CODES,
     )
     run = add(
         actions,
@@ -62,13 +63,21 @@ def add_probe(commands: Any) -> None:
         help="every Nth cell from i on, for N machines (default: %(default)s, all)",
     )
     run.add_argument(
-        "--axis", action="append", metavar="NAME", help="only this axis; may be given again (default: all)"
+        "--axis",
+        action="append",
+        metavar="NAME",
+        help="only this axis; may be given again, or another time with the same --output (default: all)",
     )
     run.add_argument(
         "--noisy-again",
         action="store_true",
         help="measure once more the cells that met this machine while it was slower than mostly, by the reference "
         "that is timed beside each",
+    )
+    run.add_argument(
+        "--failed-again",
+        action="store_true",
+        help="measure once more the cells that were killed twice, or ended in an error",
     )
     cell = add(
         actions,
@@ -121,18 +130,25 @@ def _run(parsed: argparse.Namespace) -> int:
 
     study, shard = _limited(studies.load(parsed.study), parsed), _shard(parsed.shard)
     output = parsed.output or Path("probes") / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    stops: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: stops.append(number))
     print(f"study {study.name}: {study.about}\nrecords: {output}", flush=True)
-    run.run(
-        study,
-        output,
-        shard,
-        lambda line: print(line, flush=True),
-        lambda: bool(stops),
-        noisy_again=parsed.noisy_again,
-    )
+    stop = StopRequest()
+    try:
+        run.run(
+            study,
+            output,
+            shard,
+            lambda line: print(line, flush=True),
+            lambda: stop.asked,
+            noted=stop.noted,
+            noisy_again=parsed.noisy_again,
+            failed_again=parsed.failed_again,
+        )
+    except InterruptedRun:
+        raise
+    except (Exception, KeyboardInterrupt):
+        if stop.asked:  # whatever the interrupt became on its way through libraries
+            raise run.stopped_at(output) from None
+        raise
     print(f"\nthe page: capsnet probe report {output}")
     return EXIT_DONE
 
@@ -149,7 +165,7 @@ def _cell(parsed: argparse.Namespace) -> int:
 
 
 def _limited(study: Study, parsed: argparse.Namespace) -> Study:
-    """With the limits, axes and data that were asked for, which make it another study."""
+    """With the limits and data that were asked for, which make it another study, and no other axes than those."""
     for option in ("memory", "seconds"):
         value = getattr(parsed, option)
         if value is not None and not value > 0:
@@ -164,7 +180,7 @@ def _limited(study: Study, parsed: argparse.Namespace) -> Study:
         if name not in names:
             raise ConfigError(f"study {study.name} has no axis {name}; there are {', '.join(names)}")
     axes = tuple(axis for axis in study.axes if not parsed.axis or axis.name in parsed.axis)
-    fields = {**study.fields, **({"data.uri": parsed.data} if parsed.data is not None else {})}
+    fields = {**study.fields, **({studies.DATA: parsed.data} if parsed.data is not None else {})}
     return dataclasses.replace(study, budget=budget, axes=axes, fields=fields)
 
 

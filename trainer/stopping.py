@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
@@ -38,6 +39,15 @@ class StopRequest:
         """Raises KeyboardInterrupt if a stop was asked for."""
         if self.asked:
             raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within, a signal raises nothing: who looks at ``asked`` hears it."""
+        before, self._raises = self._raises, False
+        try:
+            yield
+        finally:
+            self._raises = before
 
     def check_last(self) -> None:
         """As ``check``; from here on signals interrupt nothing, so that what follows is done whole."""

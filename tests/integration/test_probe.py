@@ -84,10 +84,6 @@ def test_collected_results_go_on_and_what_met_a_slow_machine_is_measured_again(t
     again = [result for _, result in collect.results(there, print)[1]]
     assert again.pop(1).numbers["reference_seconds"] < slow["reference_seconds"] / 2
     assert again == [old for other, old in found if other != cell]
-    Records(there).finish(dataclasses.replace(result, hardware={"cpu": "another"}))
-    with pytest.raises(ConfigError, match="of another machine"):
-        run.run(study, there, (0, 1), lines.append, never, noisy_again=True)
-    assert lines[-1].startswith("cells there were measured on another, this is ")
 
 
 def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:
@@ -118,14 +114,14 @@ def probe(output: Path | str, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for_cell(process: subprocess.Popen[str]) -> psutil.Process:
-    """The process of the cell that is under way."""
+    """The process of the cell that is under way, which has started one itself."""
     assert process.stdout is not None
     while not process.stdout.readline().startswith("["):
         assert process.poll() is None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children():
-            if "trainer.probe.cost" in child.cmdline():
+            if "trainer.probe.cost" in child.cmdline() and child.children():
                 return child
         time.sleep(0.02)
     raise AssertionError("no cell was started")
@@ -140,19 +136,21 @@ def told(page: Path) -> str:
 def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path, number: signal.Signals) -> None:
     first = probe(tmp_path)
     cell = wait_for_cell(first)
+    started = [cell, *cell.children()]
     first.send_signal(number)
     output, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == (-9 if number == signal.SIGKILL else 75), output
-    psutil.wait_procs([cell], timeout=10)
-    assert not cell.is_running() or cell.status() == psutil.STATUS_ZOMBIE
+    psutil.wait_procs(started, timeout=5)  # less than a cell takes
+    assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     known = Records(tmp_path).known(print)
-    assert (len(known.started), len(known.results)) == (1, 0)
+    tried = 1 if number == signal.SIGKILL else 0  # a stop takes the start back
+    assert (len(known.started), len(known.results)) == (tried, 0)
     second = probe(tmp_path)
     output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, output
     known = Records(tmp_path).known(print)
     assert len(known.results) == 4
-    assert sorted(known.started.values()) == [1, 1, 1, 2]
+    assert sorted(known.started.values()) == [1, 1, 1, 1 + tried]
     words = [sys.executable, "-m", "trainer", "probe"]
     for action in ("report", "collect"):
         assert subprocess.run([*words, action, str(tmp_path)]).returncode == 0

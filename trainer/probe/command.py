@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainer.stopping import die_with_parent
+
 LAST_LINES = 2
 
 
 def capsnet(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True)
+    command = [sys.executable, "-m", "trainer", *words]
+    return subprocess.run(command, capture_output=True, text=True, preexec_fn=die_with_parent)
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from trainer.probe.watch import leave
+from trainer.stopping import die_with_parent
 
 GIVES_BACK = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
@@ -22,7 +23,7 @@ def main(spec: Path, answer: Path) -> int:
     for what, environment in (("memory", GIVES_BACK), ("times", {})):
         command = [sys.executable, "-m", "trainer.probe.passes", what, str(spec)]
         quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-        done = subprocess.run(command, env=quiet, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, env=quiet, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         if done.returncode:
             return done.returncode
         found |= json.loads(done.stdout.splitlines()[-1])

@@ -4,28 +4,42 @@
     OUTPUT/records/<cell>.started-1.json     before a cell: its limits
     OUTPUT/records/<cell>.result.json        after it: outcome and numbers
 
-A start without a result means that the cell was killed with its parent, or killed it.
+A start without a result means that the cell was killed with its parent, or killed it: a parent that is stopped, or
+fails, takes the start back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from trainer.errors import ConfigError, StorageError
-from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, fingerprint
-from trainer.storage import Location, atomic_write, delete, join, listing, make_folder, read_bytes
+from trainer.config import StorageConfig
+from trainer.errors import CapsnetError, ConfigError, ObjectChanged, StorageError, StorageRefused
+from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, fingerprint, joined
+from trainer.storage import (
+    Location,
+    atomic_write,
+    delete,
+    is_cloud,
+    join,
+    listing,
+    make_folder,
+    read_bytes,
+    swap,
+)
 
 VERSION = 2
 STUDY, FOLDER = "study.json", "records"
@@ -40,6 +54,11 @@ OK, MEMORY, TIME, NOT_FINITE, COLLAPSED, ERROR = (
 )
 KILLED = "killed"
 OUTCOMES = (OK, MEMORY, TIME, NOT_FINITE, COLLAPSED, ERROR, KILLED)
+REVISION = "CAPSNET_REVISION"
+"""In the environment: the commit that an image was made of."""
+SOON = StorageConfig(deadline_seconds=3, stall_seconds=3)
+"""For what is put right while somebody waits for the end."""
+CLAIMS = 10
 PACKAGES = ("capsnet", "tensorflow-cpu", "tensorflow", "keras", "numpy", "horovod")
 
 
@@ -96,63 +115,117 @@ class Records:
     def __init__(self, output: Location) -> None:
         self._output = output
         self._folder = join(output, FOLDER)
+        self._read: dict[str, Result | str | None] = {}  # by name: a result, the cell of a start, nothing
+
+    def check(self, study: Study) -> None:
+        """Raises ConfigError where the output holds another study, or this one declared otherwise."""
+        with self._usable(), contextlib.suppress(FileNotFoundError):
+            self._beside(study)
 
     def claim(self, study: Study) -> None:
-        """Raises ConfigError where the output holds another study, or this one declared otherwise."""
-        place = join(self._output, STUDY)
-        ours = {"version": VERSION, "fingerprint": fingerprint(study), "study": asdict(study)}
-        try:
+        """Writes down what is measured there: this study, with those of its axes that are there already.
+
+        Raises:
+            ConfigError: as ``check``. ObjectChanged: others declare axes there again and again.
+        """
+        with self._usable():
             make_folder(self._folder)
-            if STUDY in listing(self._output):
-                theirs = study_of(self._output)  # fields that came later have their defaults
-                if fingerprint(theirs) != ours["fingerprint"]:
-                    raise ConfigError(
-                        f"{self._output}: holds study {theirs.name}, declared otherwise; choose another --output"
-                    )
-                return
-            atomic_write(place, (json.dumps(ours, indent=2) + "\n").encode())
+            for _ in range(CLAIMS - 1):
+                with contextlib.suppress(ObjectChanged):  # another machine was faster
+                    return self._declare(study)
+            self._declare(study)
+
+    def _declare(self, study: Study) -> None:
+        both, generation = self._beside(study)
+        if both is not None:
+            content = {"version": VERSION, "fingerprint": fingerprint(both), "study": asdict(both)}
+            data, place = (json.dumps(content, indent=2) + "\n").encode(), join(self._output, STUDY)
+            if is_cloud(place):
+                swap(str(place), data, generation)
+            else:
+                atomic_write(place, data)
+
+    def _beside(self, study: Study) -> tuple[Study | None, int]:
+        """What is to be written, None where it is there; and the generation of the object that it replaces."""
+        entry = listing(self._output).get(STUDY)
+        if entry is None:
+            return study, 0
+        theirs = study_of(self._output)  # fields that came later have their defaults
+        both = joined(theirs, study)
+        if both is None:
+            raise ConfigError(f"{self._output}: holds study {theirs.name}, declared otherwise; choose another --output")
+        return (both if fingerprint(both) != fingerprint(theirs) else None), entry.generation
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ConfigError(f"{self._output}: cannot be used ({error.strerror}); choose another --output") from None
 
     def start(self, cell: Cell, times: int, limits: dict[str, float]) -> None:
         content = {"cell": cell.key, "limits": limits, "time": time.time(), "version": VERSION}
-        self._write(f"{slug(cell.key)}.started-{times}.json", content)
+        self._write(_start(cell, times), content, cell.key)
+
+    def take_back(self, cell: Cell, times: int) -> None:
+        """Removes a start, where that can be done within seconds: what came of it says nothing of the cell."""
+        with contextlib.suppress(OSError, CapsnetError):
+            delete(join(self._folder, _start(cell, times)), SOON)
 
     def finish(self, result: Result) -> None:
-        self._write(f"{slug(result.cell)}.result.json", asdict(result))
+        self._write(f"{slug(result.cell)}.result.json", asdict(result), result)
 
     def forget(self, cells: Iterable[Cell]) -> None:
-        """Removes what is known of cells, starts and results."""
-        there = listing(self._folder)
+        """Removes what is known of cells: starts, then results, without which starts would count."""
+        there = sorted(listing(self._folder), reverse=True)
         for cell in cells:
             for name in there:
                 if name == f"{slug(cell.key)}.result.json" or name.startswith(f"{slug(cell.key)}.started-"):
                     delete(join(self._folder, name))
 
     def known(self, say: Callable[[str], None]) -> Known:
-        """Whole records of this version; others are named and left alone."""
+        """Whole records of this version; others are named, once, and left alone. Each is read once."""
+        names = sorted(listing(self._folder))
+        self._read = {name: self._read[name] for name in names if name in self._read}
+        for name in names:
+            if name not in self._read:
+                self._learn(name, say)
         started: dict[str, int] = {}
         results: dict[str, Result] = {}
-        for name in sorted(listing(self._folder)):
-            try:
-                content = json.loads(read_bytes(join(self._folder, name)))
-                if content["version"] != VERSION:
-                    say(f"{name}: a record of version {content['version']}, this one reads {VERSION}; left out")
-                elif name.endswith(".result.json"):
-                    results[content["cell"]] = Result(**content)
-                else:
-                    started[content["cell"]] = started.get(content["cell"], 0) + 1
-            except (ValueError, KeyError, TypeError):
-                say(f"{name}: cut short, or no record; left out")
-            except StorageError as error:
-                say(f"{name}: {error}; left out")
+        for found in self._read.values():
+            if isinstance(found, Result):
+                results[found.cell] = found
+            elif found is not None:
+                started[found] = started.get(found, 0) + 1
         return Known(started, results)
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
+    def _learn(self, name: str, say: Callable[[str], None]) -> None:
+        try:
+            content = json.loads(read_bytes(join(self._folder, name)))
+            self._read[name] = None
+            if content["version"] != VERSION:
+                say(f"{name}: a record of version {content['version']}, this one reads {VERSION}; left out")
+            else:
+                self._read[name] = Result(**content) if name.endswith(".result.json") else str(content["cell"])
+        except (ValueError, KeyError, TypeError):
+            self._read[name] = None
+            say(f"{name}: cut short, or no record; left out")
+        except StorageError as error:
+            say(f"{name}: {error}; left out")
+        except (FileNotFoundError, StorageRefused):  # another machine took it back?
+            if name in listing(self._folder):
+                raise
+
+    def _write(self, name: str, content: dict[str, Any], meaning: Result | str) -> None:
         try:
             atomic_write(join(self._folder, name), (json.dumps(content, indent=2) + "\n").encode())
         except OSError as error:
             raise ConfigError(f"{self._folder}: not written ({error.strerror}); make room and go on") from None
+        self._read[name] = meaning
+
+
+def _start(cell: Cell, times: int) -> str:
+    return f"{slug(cell.key)}.started-{times}.json"
 
 
 def slug(key: str) -> str:
@@ -161,18 +234,22 @@ def slug(key: str) -> str:
 
 
 def software() -> dict[str, str]:
-    """Versions, and the commit of a checkout."""
+    """Versions, and the commit of a checkout or an image, where one is known."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    where = Path(__file__).parents[2]
-    if (where / ".git").exists():
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True)
-        found["commit"] = asked.stdout.strip()
-    return found
+    commit = _commit(Path(__file__).parents[2]) or os.environ.get(REVISION, "")
+    return {**found, "commit": commit} if commit else found
+
+
+def _commit(checkout: Path) -> str:
+    """'' where it is none."""
+    if not (checkout / ".git").exists() or not shutil.which("git"):
+        return ""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
 
 
 def hardware() -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from trainer.errors import CapsnetError, ConfigError, InterruptedRun
@@ -31,19 +33,27 @@ def run(
     say: Callable[[str], None],
     stopped: Callable[[], bool],
     *,
+    noted: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     noisy_again: bool = False,
+    failed_again: bool = False,
 ) -> None:
     """Measures the cells of shard (i, N), i from 0: every Nth of the study.
 
     Args:
+        noted: within, a stop only makes ``stopped`` true; elsewhere it may raise KeyboardInterrupt.
         noisy_again: measured cells that met this machine while it was slower first lose their records.
+        failed_again: so do those that were killed or ended in an error.
 
     Raises:
         ConfigError: the output or the memory limit cannot be used, or ``noisy_again`` cells are of another machine.
-        InterruptedRun: stopped; records are whole.
+        InterruptedRun, KeyboardInterrupt: stopped; records are whole.
     """
-    mine = cells(study)[shard[0] :: shard[1]]
+    every = cells(study)
+    mine = every[shard[0] :: shard[1]]
     records = Records(output)
+    records.check(study)
+    with noted():
+        check_footprint(study, stopped)
     records.claim(study)
     collect.unpack(output, say)
     known = records.known(say)
@@ -53,31 +63,42 @@ def run(
     if noisy_again:
         if others:
             raise ConfigError(f"{output}: cells of another machine are not measured again on this one")
-        of_study = [(cell, known.results[cell.key]) for cell in cells(study) if cell.key in known.results]
+        of_study = [(cell, known.results[cell.key]) for cell in every if cell.key in known.results]
         again = [cell for cell in limits.noisy(of_study) if cell in mine]
         say(f"{len(again)} cells met a machine that was slower by more than {limits.NOISY - 1:.0%}: once more")
         records.forget(again)
-        known = records.known(say)
-    for result in todo.killed(mine, known):
+    if failed_again:
+        again = todo.failed(mine, known)
+        say(f"{len(again)} cells were killed or ended in an error: once more")
+        records.forget(again)
+    for result in todo.killed(mine, records.known(say)):
+        say(f"{result.cell}: {summary(result)}; --failed-again measures it once more")
         records.finish(result)
-    say(f"at most {bound(study, len(todo.left(study, mine, records.known(say))))} for what is left")
-    check_footprint(study, stopped)
+    say(f"at most {bound(study, len(todo.left(study, mine, records.known(say), every)))} for what is left")
     began, done = time.monotonic(), 0
-    while left := todo.left(study, mine, known := records.known(say)):
-        cell = left[0]
+    while left := todo.left(study, mine, known := records.known(say), every):
+        if stopped():
+            raise stopped_at(output)
+        cell, times = left[0], known.started.get(left[0].key, 0) + 1
         eta = clock((time.monotonic() - began) / done * len(left)) if done else "-:--"
         say(f"[{len(mine) - len(left) + 1}/{len(mine)}, ETA {eta}] {cell.key}")
-        records.start(
-            cell,
-            known.started.get(cell.key, 0) + 1,
-            {"seconds": study.budget.seconds, "memory_mib": study.budget.memory_mib},
-        )
-        measured = measure(study, cell, stopped)
-        if measured is None:
-            raise InterruptedRun("stopped; the same command goes on with the cell that was under way")
-        records.finish(measured)
+        try:
+            records.start(cell, times, {"seconds": study.budget.seconds, "memory_mib": study.budget.memory_mib})
+            with noted():
+                measured = measure(study, cell, stopped)
+            if measured is None:
+                raise stopped_at(output)
+            records.finish(measured)
+        except BaseException:  # a stop, a full disk, a bucket out of reach: not the cell's doing
+            with noted():
+                records.take_back(cell, times)
+            raise
         say(f"    {summary(measured)}")
         done += 1
+
+
+def stopped_at(output: Location) -> InterruptedRun:
+    return InterruptedRun(f"stopped; the same command with --output {output} goes on from there")
 
 
 def one(study: Study, key: str) -> Result:

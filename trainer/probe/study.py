@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from trainer import config as configuration
@@ -194,3 +194,13 @@ def config_of(study: Study, cell: Cell) -> RunConfig:
 def fingerprint(study: Study) -> str:
     """Of everything that its records mean."""
     return hashlib.sha256(json.dumps(asdict(study), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def joined(one: Study, other: Study) -> Study | None:
+    """A study with the axes of both, where they differ in nothing else; None where they do."""
+    more, less = sorted((one, other), key=lambda study: len(study.axes), reverse=True)  # the order is that of more
+    axes = {axis.name: axis for axis in (*more.axes, *less.axes)}
+    same = all(axes[axis.name] == axis for axis in more.axes)
+    if same and fingerprint(replace(one, axes=())) == fingerprint(replace(other, axes=())):
+        return replace(more, axes=tuple(axes.values()))
+    return None

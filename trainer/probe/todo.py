@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.probe.records import KILLED, MEMORY, Known, Result
+from trainer.probe.records import ERROR, KILLED, MEMORY, Known, Result
 from trainer.probe.study import CENTRE, Cell, Study
 
 TRIES = 2
 """A cell that was started so often and never came to a result is recorded as killed."""
 
 
-def left(study: Study, cells: Sequence[Cell], known: Known) -> list[Cell]:
-    """Cells to measure, in their order."""
+def left(study: Study, cells: Sequence[Cell], known: Known, every: Sequence[Cell]) -> list[Cell]:
+    """Those of ``cells`` to measure, in their order. ``every``: all of the study, whose limits others may have met."""
     return [
         cell
         for cell in cells
         if cell.key not in known.results
         and known.started.get(cell.key, 0) < TRIES
-        and not beyond(study, cell, cells, known)
+        and not beyond(study, cell, every, known)
     ]
 
 
@@ -31,6 +31,13 @@ def killed(cells: Sequence[Cell], known: Known) -> list[Result]:
         for cell in cells
         if cell.key not in known.results and known.started.get(cell.key, 0) >= TRIES
     ]
+
+
+def failed(cells: Sequence[Cell], known: Known) -> list[Cell]:
+    """Cells that say nothing of what was to be measured: killed, started as often as they may be, or an error."""
+    killed_now = {result.cell for result in killed(cells, known)}
+    ended = {key for key, result in known.results.items() if result.outcome in (KILLED, ERROR)}
+    return [cell for cell in cells if cell.key in ended | killed_now]
 
 
 def beyond(study: Study, cell: Cell, cells: Sequence[Cell], known: Known) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from pathlib import Path
 
 import pytest
 
+from trainer import cli, cli_probe
 from trainer.model import costs
 from trainer.probe import studies
+from trainer.probe.records import OK, Result
+from trainer.probe.report import tables
 from trainer.probe.streamed_set import checked
 from trainer.probe.studies.arms import CONTROLS, DEEP_RATES, RATES, REMEDIES, ROUTINGS
 from trainer.probe.study import CENTRE, Changes, Study, cells, centre_of, config_of, split
@@ -24,6 +28,26 @@ def test_sizes_of_every_cell_fit_and_every_axis_passes_through_the_centre(name: 
     for cell in cells(study):
         config_of(study, cell)
     assert all(centre_of(study, axis) for axis in study.axes)
+
+
+def asked_for(options: str) -> Study:
+    """A study as 'capsnet probe run' makes it."""
+    return cli_probe._limited(studies.load("smoke"), cli._parsed(["probe", "run", "smoke", *shlex.split(options)]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", " --memory 2500", " --data 'gs://b/two words' --seconds 90.5 --axis parents --axis children"],
+)
+def test_a_page_has_the_options_that_its_study_was_run_with(options: str) -> None:
+    study = asked_for(options)
+    told = studies.options(study, axes=True)
+    assert told == options
+    assert asked_for(told) == study
+    page = tables.every_cell(study, [(cells(study)[0], Result(cells(study)[0].key, OK))])
+    of_a_cell = options.partition(" --axis")[0].replace("'", "&#x27;")
+    assert f"<code>capsnet probe cell smoke dynamic/centre/seed0{of_a_cell}</code>" in page
+    assert f"capsnet probe run smoke{options} --output DIR".replace("'", "&#x27;") in page
 
 
 def by_value(study: Study, axis_name: str, arm: str) -> dict[str, costs.Cost]:

@@ -16,6 +16,7 @@ from trainer.probe.study import (
     coarse_to_fine,
     config_of,
     fingerprint,
+    joined,
     over,
 )
 
@@ -67,6 +68,20 @@ def test_an_empty_grid_is_refused() -> None:
 def test_another_declaration_is_another_study() -> None:
     assert fingerprint(STUDY) == fingerprint(dataclasses.replace(STUDY))
     assert fingerprint(STUDY) != fingerprint(dataclasses.replace(STUDY, budget=Budget(11, 1000)))
+
+
+def test_studies_that_differ_in_their_axes_alone_are_one() -> None:
+    more = over("children", "model.primary.types", ("4", "16"))
+    both = dataclasses.replace(STUDY, axes=(more, *STUDY.axes))
+    some = dataclasses.replace(STUDY, axes=(more,))
+    assert joined(STUDY, STUDY) == STUDY
+    assert joined(STUDY, both) == joined(both, STUDY) == joined(some, both) == both
+    whole = joined(STUDY, some)
+    assert whole is not None
+    assert {axis.name for axis in whole.axes} == {"parents", "children"}
+    other = over("parents", "model.classes", ("10", "20"))
+    assert joined(STUDY, dataclasses.replace(STUDY, axes=(other,))) is None
+    assert joined(STUDY, dataclasses.replace(some, budget=Budget(11, 1000))) is None
 
 
 @pytest.mark.parametrize("name", studies.names())

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from trainer.probe import limits
+from trainer.probe import limits, studies
 from trainer.probe.limits import Fit, Found, Limit
 from trainer.probe.records import OK
 from trainer.probe.study import Axis, Study
@@ -105,20 +105,21 @@ def _power(power: Fit) -> str:
 
 def every_cell(study: Study, found: Found) -> str:
     """As measured, each with the command that measures it again."""
-    shown = COLUMNS[study.measure]
+    shown, options = COLUMNS[study.measure], studies.options(study)
     rows = []
     for cell, result in found:
         numbers = [f"{result.numbers[name]:.4g}" if name in result.numbers else "" for name in shown]
         mark = "" if result.outcome == OK else ' class="bad"'
         why = f": {escape(result.why)}" if result.why else ""
-        again = f"capsnet probe cell {study.name} {shlex.quote(cell.key)}"
+        again = f"capsnet probe cell {study.name} {shlex.quote(cell.key)}{options}"
         told = f"<td>{escape(cell.key)}</td><td{mark}>{escape(result.outcome)}{why}</td>"
         told += "".join(f'<td class="n">{number}</td>' for number in numbers)
         rows.append(f"<tr>{told}<td><code>{escape(again)}</code></td></tr>")
     head = "".join(f"<th>{escape(name)}</th>" for name in ("cell", "outcome", *shown, "again"))
+    whole = f"capsnet probe run {study.name}{studies.options(study, axes=True)} --output DIR"
     return (
         f"<details><summary>Every cell of {escape(study.name)} ({len(rows)}), as measured</summary>"
-        f"<p>All of them again: <code>capsnet probe run {escape(study.name)} --output DIR</code>. Records of each, "
+        f"<p>All of them again: <code>{escape(whole)}</code>. Records of each, "
         "with configuration and versions, lie at the output; <code>capsnet probe collect DIR</code> makes one table of "
         f"them.</p><table><tr>{head}</tr>{''.join(rows)}</table></details>"
     )
