@@ -15,7 +15,7 @@ from trainer.probe.limits import Found, Point
 from trainer.probe.records import OK, Result
 from trainer.probe.report import figures, runs, scaling
 from trainer.probe.report.page import page
-from trainer.probe.study import Axis, cells, over
+from trainer.probe.study import Arm, Axis, cells, over
 
 DEEP = dataclasses.replace(
     STUDY,
@@ -44,6 +44,23 @@ def said(picture: str) -> str:
 )
 def test_where_values_of_an_axis_stand(values: tuple[str, ...], places: list[float]) -> None:
     assert figures.positions(Axis("cache, falling", {value: {} for value in values})) == places
+
+
+def test_numbers_at_a_picture_stay_whole() -> None:
+    """Points lose digits that nobody sees; a tick at 0.025 is not one at 0.02."""
+    axis = over("learning rate", "optimizer.learning_rate", ("0.001", "0.0025"))
+    study = dataclasses.replace(DEEP, axes=(axis,))
+    measured = [(cell, Result(cell.key, OK, {"accuracy": 0.5})) for cell in cells(study)]
+    picture = said(figures.panels(study, measured, axis, [("accuracy", "accuracy")])[0])
+    assert ">0.0025</text>" in picture
+    assert not re.search(r"\d\.\d{3}[^<]*[ \n]L", picture)
+
+
+def test_a_page_of_the_input_has_what_its_limits_are_read_from() -> None:
+    study = dataclasses.replace(STUDY, measure="streaming", arms=(Arm("near"),), seeds=(0,))
+    told = page([(study, [(cell, Result(cell.key, OK, {"ratio": 0.6})) for cell in cells(study)])])
+    assert "near stops at 10 (input: 0.60 of the speed from disk), the smallest value that was tried" in told
+    assert "<b>0.60</b>" in told
 
 
 def test_layers_from_the_image_to_the_head() -> None:

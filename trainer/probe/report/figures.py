@@ -27,8 +27,8 @@ PLAIN: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
 """Text as text, which is smaller than its outlines; the same names inside for the same picture."""
-FINE = re.compile(rb"(\d\.\d\d)\d+")
-"""Digits beyond hundredths of a point, which nobody sees."""
+FINE = re.compile(rb"(\d\.\d\d)\d+(?!\d*</text>)")
+"""Digits beyond hundredths of a point, which nobody sees; those of text are seen."""
 INDENT = re.compile(rb"\n[ \n]*")
 WIDE = 8.0
 """Ratio of the ends of an axis from which on it is logarithmic."""

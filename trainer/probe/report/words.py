@@ -142,6 +142,7 @@ def control_of(study: Study, axis: Axis) -> str:
     names = controls_for(study, routed, axis)
     if not names:
         return ""
-    which = f"the best at each value of {SEPARATOR.join(names)}" if study.measure == "learning" else names[0]
+    best = study.measure == "learning" and len(names) > 1
+    which = f"the best at each value of {SEPARATOR.join(names)}" if best else names[0]
     fixed = "" if varied(axis, names[0]) else ", at the centre"
     return f"Compared with {which}{fixed}; a control with the next."
