@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trainer.intervals import t_quantile
-from trainer.probe.records import COLLAPSED, KILLED, MEMORY, NOT_FINITE, OK, TIME, Result
-from trainer.probe.study import CENTRE, Axis, Cell, Study, centre_of
+from trainer.probe.records import COLLAPSED, ERROR, KILLED, MEMORY, NOT_FINITE, OK, TIME, Result
+from trainer.probe.study import CENTRE, Axis, Cell, Measure, Study, centre_of
 
 MEASURED = (OK, COLLAPSED)
 NOISY = 1.25
@@ -23,6 +23,16 @@ STOPS = {
     COLLAPSED: "collapse: class capsules near 0",
     KILLED: "killed",
 }
+COMPARED: Mapping[Measure, tuple[str, ...]] = {
+    "cost": ("step_ratio",),
+    "learning": ("accuracy_gap", "entropy", "gradient_ratio"),
+    "ranks": (),
+    "streaming": ("input_ratio",),
+}
+"""Thresholds that a study of a measure declares, beyond what ends a cell."""
+NOT_MEASURED, FAILED = "not measured", "ended in error"
+ONE_SEED, NO_CONTROL = "cannot be judged (one seed)", "cannot be judged (no control there)"
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 Found = Sequence[tuple[Cell, Result]]
 
 
@@ -45,14 +55,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Limit:
-    """``reached``: the last value before the limit, '' for none; ``stopped_at``: the first that crosses one, '' where
-    none does; ``by``: which it crosses, in words."""
+    """``reached``: the last value before the limit that was judged, '' for none; ``stopped_at``: the first that crosses
+    one, '' where none does; ``by``: which it crosses, in words; ``open``: values before it of which nothing or not all
+    is known, each with why."""
 
     arm: str
     axis: str
     reached: str
     stopped_at: str
     by: str
+    open: tuple[tuple[str, str], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -61,13 +73,26 @@ class Limit:
 
     @property
     def sentence(self) -> str:
+        told = []
         if self.stopped_at:
-            return f"{self.arm}, {self.axis}: {self.by} at {self.stopped_at}" + (
-                f", {self.reached} is within every threshold" if self.reached else ", the smallest value that was tried"
-            )
-        if self.reached:
-            return f"{self.arm}, {self.axis}: no limit reached up to {self.reached}"
-        return f"{self.arm}, {self.axis}: not measured"
+            within = f", {self.reached} is within every threshold" if self.reached else self.smallest
+            told.append(f"{self.by} at {self.stopped_at}{within}")
+        elif self.reached:
+            told.append(f"no limit reached up to {self.reached}")
+        elif not self.open:
+            told.append(NOT_MEASURED)
+        return f"{self.arm}, {self.axis}: {'; '.join([*told, *self.unknown])}"
+
+    @property
+    def smallest(self) -> str:
+        """That a limit is at the first value, in words; '' where it is not, or not known."""
+        return "" if self.reached or self.open else ", the smallest value that was tried"
+
+    @property
+    def unknown(self) -> list[str]:
+        """Values that say nothing, in words: a reason, and where it holds."""
+        whys = dict.fromkeys(why for _, why in self.open)
+        return [f"{why} at {' · '.join(value for value, said in self.open if said == why)}" for why in whys]
 
 
 @dataclass(frozen=True)
@@ -151,39 +176,71 @@ def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     """The first tested value that crosses a threshold of the study."""
     controls = [each.name for each in study.arms if each.control]
     others, reached = beside(study, found, arm, axis), ""
+    unknown: list[tuple[str, str]] = []
     for point in curve(study, found, arm, axis):
-        by = _crossed(study, point, others, control=arm in controls)
+        by = crossed(study, point, others.get(point.value), control=arm in controls)
         if by:
-            return Limit(arm, axis.name, reached, point.value, "; ".join(by))
-        if any(result.outcome == OK for result in point.results):
+            return Limit(arm, axis.name, reached, point.value, "; ".join(by), tuple(unknown))
+        why = _unknown(study, point, others.get(point.value))
+        unknown += [(point.value, why)] if why else []
+        if why not in (NOT_MEASURED, FAILED, ONE_SEED, NO_CONTROL):
             reached = point.value
-    return Limit(arm, axis.name, reached, "", "")
+    if [why for _, why in unknown] == [NOT_MEASURED] * len(axis.values):
+        unknown = []
+    return Limit(arm, axis.name, reached, "", "", tuple(unknown))
 
 
-def _crossed(study: Study, point: Point, beside: Mapping[str, Point], *, control: bool) -> list[str]:
-    """Every threshold that a point crosses, in words: what ends a cell first, then what it says."""
+def _unknown(study: Study, point: Point, other: Point | None) -> str:
+    """Why a point that crosses nothing may not be within every threshold; '' where it is."""
+    outcomes = [result.outcome for result in point.results]
+    if OK not in outcomes:
+        return FAILED if ERROR in outcomes else NOT_MEASURED
+    declared = COMPARED[study.measure]
+    for name, rule in (("accuracy", "accuracy_gap"), ("step_seconds", "step_ratio")):
+        if rule in declared and other is not None and math.isnan(other.mean(name)) and math.isfinite(point.mean(name)):
+            return NO_CONTROL
+    if other is not None and "accuracy_gap" in declared:
+        gap, errors = gap_of(point, other)
+        if gap > study.thresholds.accuracy_gap and math.isnan(errors):
+            return ONE_SEED
+    lacking = [outcome for outcome in outcomes if outcome != OK]
+    why = FAILED if ERROR in lacking else NOT_MEASURED
+    return f"{len(lacking)} of {len(outcomes)} seeds {why}" if lacking else ""
+
+
+def gap_of(point: Point, other: Point) -> tuple[float, float]:
+    """Points of accuracy below another, and the standard error of that; not a number where one has a single seed."""
+    errors = math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
+    return 100 * (other.mean("accuracy") - point.mean("accuracy")), 100 * errors
+
+
+def crossed(study: Study, point: Point, other: Point | None, *, control: bool) -> list[str]:
+    """Every declared threshold that a point crosses, in words: what ends a cell first, then what it says.
+
+    ``other``: what it is compared with, None for nothing.
+    """
     ended = [STOPS[result.outcome] for result in point.results if result.outcome in STOPS]
     if ended:
         return list(dict.fromkeys(ended))
-    rules, other, found = study.thresholds, beside.get(point.value), []
+    rules, declared = study.thresholds, COMPARED[study.measure]
+    found: dict[str, str] = {}
     if other is not None:
         ratio = _over(point.mean("step_seconds"), other.mean("step_seconds"))
         if ratio > rules.step_ratio:
-            found.append(f"time: {ratio:.1f} times the control's step")
-        gap = 100 * (other.mean("accuracy") - point.mean("accuracy"))
-        errors = 100 * math.hypot(other.standard_error("accuracy"), point.standard_error("accuracy"))
+            found["step_ratio"] = f"time: {ratio:.1f} times the control's step"
+        gap, errors = gap_of(point, other)
         if gap > rules.accuracy_gap and gap > 2 * errors:
-            found.append(f"accuracy: {gap:.1f} points below the control")
+            found["accuracy_gap"] = f"accuracy: {gap:.1f} points below the control"
         share = _over(point.mean("gradient_stem_last"), other.mean("gradient_stem_last"))
         if share < rules.gradient_ratio or share > 1 / rules.gradient_ratio:
-            found.append(f"gradients: {share:.1g} times the control's at the first convolution")
+            found["gradient_ratio"] = f"gradients: {share:.1g} times the control's at the first convolution"
     input_ratio = point.mean("ratio")
     if input_ratio < rules.input_ratio:
-        found.append(f"input: {input_ratio:.2f} of the speed from disk")
+        found["input_ratio"] = f"input: {input_ratio:.2f} of the speed from disk"
     entropy = point.mean("entropy_last")
     if entropy > rules.entropy and not control:
-        found.append(f"routing: couplings of entropy {entropy:.5f} of that of uniform ones")
-    return found
+        found["entropy"] = f"routing: couplings of entropy {entropy:.5f} of that of uniform ones"
+    return [told for rule, told in found.items() if rule in declared]
 
 
 def _over(mine: float, other: float) -> float:
@@ -209,6 +266,6 @@ def fit(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
 
 
 def number(value: str) -> float:
-    """That an axis value begins with, as 16 of '16 x 8'; not a number for a word."""
-    match = re.match(r"[\d.]+", value)
-    return float(match[0]) if match else math.nan
+    """That an axis value begins with, as 16 of '16 x 8', in bytes where it has their unit; not a number for a word."""
+    match = re.match(r"([\d.]+)([KMG]iB\b)?", value)
+    return float(match[1]) * UNITS.get(match[2], 1) if match else math.nan

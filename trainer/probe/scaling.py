@@ -14,8 +14,7 @@ Left out: congestion by others, input that is late, the sizes of single tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -126,9 +125,3 @@ def calibrated() -> Habits:
         Habits(share=share / 100, spread=spread / 1000) for share in range(30, 101, 2) for spread in range(0, 101, 2)
     ]
     return min(grid, key=error)
-
-
-def table(work: Work, speeds: Sequence[float], ranks: Sequence[int], link: Link, habits: Habits) -> list[list[float]]:
-    """Efficiencies: a row for each link speed in Gbit/s, a column for each number of ranks."""
-    links = [replace(link, bytes_per_second=speed * GIGABIT) for speed in speeds]
-    return [[efficiency(work, count, each, habits) for count in ranks] for each in links]

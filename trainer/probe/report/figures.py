@@ -27,8 +27,9 @@ PLAIN: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
 """Text as text, which is smaller than its outlines; the same names inside for the same picture."""
-FINE = re.compile(rb"(\d\.\d\d)\d+")
-"""Digits beyond hundredths of a point, which nobody sees."""
+FINE = re.compile(rb"(\d\.\d\d)\d+(?!\d*</text>)")
+"""Digits beyond hundredths of a point, which nobody sees; those of text are seen."""
+INDENT = re.compile(rb"\n[ \n]*")
 WIDE = 8.0
 """Ratio of the ends of an axis from which on it is logarithmic."""
 
@@ -45,30 +46,54 @@ SHOWN = {
 """Numbers that are drawn against each axis, by measure."""
 HEALTH = (
     ("entropy_last", "entropy of couplings, of uniform"),
-    ("effective_parents_last", "effective parents"),
     ("favourite_changed_last", "favourite parent changed by routing"),
     ("class_capsules/dead_parents_last", "share of dead class capsules"),
+    ("class_capsules/always_on_parents_last", "share of class capsules always on"),
     ("class_capsules/dead_children_last", "share of dead children"),
+    ("class_capsules/always_on_children_last", "share of children always on"),
     ("class_capsules/silent_parents_last", "share of class capsules near 0"),
-    ("gradient_stem_last", "gradient at the first convolution"),
+    ("gradient_stem_first", "gradient at the first convolution, start"),
+    ("gradient_stem_last", "gradient at the first convolution, end"),
 )
-POSITIVE = ("step_seconds", "held_mib", "reduction_seconds", "gradient_stem_last", "effective_parents_last")
+"""Of the class capsules and their children at the end, where nothing else is said."""
+POSITIVE = (
+    *("step_seconds", "held_mib", "reduction_seconds"),
+    *("gradient_stem_first", "gradient_stem_last"),
+)
 """Drawn logarithmically."""
 
 
 def panels(study: Study, found: Found, axis: Axis, shown: Sequence[tuple[str, str]]) -> list[str]:
-    """A picture for each number that was measured anywhere on the axis."""
+    """A picture for each number that was measured anywhere on the axis, and is not 0 everywhere."""
     pictures = [_panel(study, found, axis, name, label) for name, label in shown]
     return [picture for picture in pictures if picture]
 
 
+def nowhere(study: Study, found: Found, axis: Axis, shown: Sequence[tuple[str, str]]) -> list[str]:
+    """Labels of numbers that are 0 wherever they were measured on the axis: a picture would say no more."""
+    return [label for name, label in shown if (seen := _seen(study, found, axis, name)) and not any(seen)]
+
+
+def _seen(study: Study, found: Found, axis: Axis, name: str) -> list[float]:
+    means = [point.mean(name) for arm in study.arms for point in limits.curve(study, found, arm.name, axis)]
+    return [mean for mean in means if math.isfinite(mean)]
+
+
+def positions(axis: Axis) -> list[float]:
+    """Where values stand: at their numbers, or one after the other where one is no plain number, as 64MiB."""
+    try:
+        return [float(value) for value in axis.values]
+    except ValueError:
+        return [float(at) for at in range(len(axis.values))]
+
+
 def _panel(study: Study, found: Found, axis: Axis, name: str, label: str) -> str:
     curves = {arm.name: limits.curve(study, found, arm.name, axis) for arm in study.arms}
-    if not any(math.isfinite(point.mean(name)) for points in curves.values() for point in points):
+    if not any(_seen(study, found, axis, name)):
         return ""
     figure = Figure(figsize=SIZE, layout="constrained")
     board: Axes = figure.subplots()
-    xs = [limits.number(value) for value in axis.values]
+    xs = positions(axis)
     for at, arm in enumerate(study.arms):
         points, colour = curves[arm.name], COLOURS[at % len(COLOURS)]
         ys = [point.mean(name) for point in points]
@@ -85,12 +110,12 @@ def _panel(study: Study, found: Found, axis: Axis, name: str, label: str) -> str
     board.set_ylabel(label)
     if min(xs) > 0 and max(xs) / min(xs) >= WIDE:
         board.set_xscale("log")
-        board.set_xticks(xs, [str(value) for value in axis.values], fontsize=7)
         board.minorticks_off()
+    board.set_xticks(xs, axis.values, fontsize=7)
     if name in POSITIVE:
         board.set_yscale("log")
     board.grid(alpha=0.3)
-    _legend(figure)
+    legend(figure)
     return picture(figure, f"{label} over {axis.name}")
 
 
@@ -101,29 +126,7 @@ def _spread(point: Point, name: str) -> float:
     return half if math.isfinite(half) else 0.0
 
 
-def learning_curves(study: Study, found: Found) -> str:
-    """Training accuracy of each arm at the centre, over its steps, the mean of its seeds."""
-    figure = Figure(figsize=SIZE, layout="constrained")
-    board: Axes = figure.subplots()
-    seen = False
-    for at, arm in enumerate(study.arms):
-        runs = [r.series for cell, r in found if (cell.arm, cell.axis) == (arm.name, limits.CENTRE) and r.series]
-        if runs:
-            steps = min((run["step"] for run in runs), key=len)
-            means = [sum(run["accuracy"][k] for run in runs) / len(runs) for k in range(len(steps))]
-            style = "--" if arm.control else "-"
-            board.plot(steps, means, style, color=COLOURS[at % len(COLOURS)], label=arm.name)
-            seen = True
-    board.set_xlabel("step")
-    board.set_ylabel("training accuracy at the centre")
-    board.grid(alpha=0.3)
-    if not seen:
-        return ""
-    _legend(figure)
-    return picture(figure, "training accuracy over steps at the centre")
-
-
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
     """Below the axes, where it hides nothing."""
     figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
 
@@ -132,7 +135,7 @@ def picture(figure: Figure, alt: str) -> str:
     buffer = io.BytesIO()
     FigureCanvasSVG(figure)
     with rc_context(PLAIN):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    short = FINE.sub(rb"\1", buffer.getvalue())
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    short = INDENT.sub(b"\n", FINE.sub(rb"\1", buffer.getvalue()))
     data = base64.b64encode(short).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

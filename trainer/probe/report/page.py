@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from pathlib import Path
 
 from trainer.probe import limits
 from trainer.probe.collect import MISSING, SKIPPED, results
 from trainer.probe.limits import Found, Limit
-from trainer.probe.report import figures, scaling, tables, words
+from trainer.probe.report import figures, runs, scaling, tables, words
 from trainer.probe.study import Axis, Study, centre_of
 from trainer.storage import Location, atomic_write
 
@@ -31,6 +31,11 @@ details td { white-space: nowrap; } td.n { text-align: right; } .bad { color: #a
 .free { --c: #bfe3c4; } .time { --c: #ffd9a0; } .memory { --c: #d9c4ee; } .accuracy { --c: #b8d4f2; }
 .routing { --c: #f7b9b9; } .other { --c: #d8d8d8; }
 """
+GRADIENTS = (
+    "Gradients: norms for the weights of each layer, from the image to the head, mean over seeds; dotted at the first "
+    "look of training, drawn or dashed (controls) at the last. A capsule is dead where it stays "
+    "below 0.05 on all images of a look, always on where it stays above 0.5."
+)
 
 
 def write(outputs: Sequence[Location], folder: Path, say: Callable[[str], None]) -> Path:
@@ -48,6 +53,7 @@ def page(studies: Sequence[tuple[Study, Found]], beyond: Sequence[str] = ()) -> 
     told = [(study, found, _ends(study, limits.at_one_speed(found))) for study, found in studies]
     body = [
         "<h1>Where capsule networks stop scaling</h1>",
+        _overall([(study, ends) for study, _, ends in told]),
         *(_answer(study, found, ends) for study, found, ends in told),
         *(_study(*each, beyond[at] if beyond else "") for at, each in enumerate(told)),
     ]
@@ -56,6 +62,11 @@ def page(studies: Sequence[tuple[Study, Found]], beyond: Sequence[str] = ()) -> 
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body>{''.join(body)}</body></html>\n"
     )
+
+
+def _overall(studies: Sequence[tuple[Study, Sequence[Limit]]]) -> str:
+    first, *others = words.overall(studies)
+    return f"<p><b>{escape(first)}</b></p><ul>{''.join(f'<li>{escape(each)}</li>' for each in others)}</ul>"
 
 
 def _ends(study: Study, found: Found) -> list[Limit]:
@@ -73,7 +84,9 @@ def _answer(study: Study, found: Found, ends: Sequence[Limit]) -> str:
     skipped = sum(result.outcome == SKIPPED for _, result in found)
     beyond = f", {skipped} skipped beyond a memory limit" if skipped else ""
     lines = "".join(
-        f"<li><b>{escape(axis.name)}</b>: {escape(words.of_axis(study, axis, ends))}</li>" for axis in study.axes
+        f'<li><a href="#{_anchor(study, axis)}"><b>{escape(axis.name)}</b></a>: '
+        f"{escape(words.of_axis(study, axis, ends))}</li>"
+        for axis in study.axes
     )
     return (
         f'<p><a href="#{escape(study.name)}"><b>{escape(study.name)}</b></a>: {escape(study.about)}. '
@@ -84,15 +97,18 @@ def _answer(study: Study, found: Found, ends: Sequence[Limit]) -> str:
 
 
 def _study(study: Study, found: Found, ends: Sequence[Limit], beyond: str) -> str:
-    scaled = limits.at_one_speed(found)
+    scaled, rough = limits.at_one_speed(found), {cell.key for cell in limits.noisy(found)}
     centre = ", ".join(f"{name}={value}" for name, value in study.fields.items())
     return "".join(
         (
             f'<h2 id="{escape(study.name)}">{escape(study.name)}</h2>',
             f"<p>The centre is recipe <code>{escape(study.recipe)}</code> with <code>{escape(centre)}</code>; one axis "
             "at a time is varied around it.</p>",
-            _panels([figures.learning_curves(study, found)]) if study.measure == "learning" else "",
-            *(_axis(study, scaled, axis, ends) for axis in study.axes),
+            _panels([runs.learning_curves(study, found), runs.gradients(study, found)])
+            + f"<p class='small'>{GRADIENTS}</p>"
+            if study.measure == "learning"
+            else "",
+            *(_axis(study, scaled, axis, ends, rough) for axis in study.axes),
             beyond,
             "<h3>Evidence</h3>",
             tables.every_cell(study, found),
@@ -101,18 +117,37 @@ def _study(study: Study, found: Found, ends: Sequence[Limit], beyond: str) -> st
     )
 
 
-def _axis(study: Study, found: Found, axis: Axis, ends: Sequence[Limit]) -> str:
+def _anchor(study: Study, axis: Axis) -> str:
+    return escape(f"{study.name}-{study.axes.index(axis)}")
+
+
+def _axis(study: Study, found: Found, axis: Axis, ends: Sequence[Limit], rough: Collection[str]) -> str:
     middle = centre_of(study, axis)
     note = f"<p>{escape(axis.note)}</p>" if axis.note else ""
     shown = figures.panels(study, found, axis, figures.SHOWN[study.measure])
-    health = figures.panels(study, found, axis, figures.HEALTH) if study.measure == "learning" else []
     return (
-        f"<h3>{escape(axis.name)}</h3><p><code>{escape(', '.join(axis.fields))}</code>: "
+        f'<h3 id="{_anchor(study, axis)}">{escape(axis.name)}</h3><p><code>{escape(", ".join(axis.fields))}</code>: '
         f"{escape('; '.join(axis.values))}{f'; the centre is {escape(middle)}' if middle else ''}. "
         f"{escape(words.control_of(study, axis))}</p>{note}<p>{escape(words.of_axis(study, axis, ends))}.</p>"
+        + tables.judged(study, found, axis, rough)
         + (_panels(shown) if shown else "<p>Not measured.</p>")
-        + (f"<p>The health of routing there:</p>{_panels(health)}" if health else "")
+        + (_health(study, found, axis) if study.measure == "learning" else "")
         + tables.fits(study, found, axis)
+    )
+
+
+def _health(study: Study, found: Found, axis: Axis) -> str:
+    """What stands beside a symptom: how training went at the ends of an axis, capsules, couplings, gradients."""
+    curves = [runs.learning_curves(study, found, axis.name, value) for value in runs.places(study, axis)]
+    deep = any(name.startswith("model.layers.") for name in axis.fields)
+    layers = [runs.gradients(study, found, axis.name, value) for value in axis.values] if deep else []
+    drawn = [picture for picture in (*curves, *layers) if picture]
+    health = figures.panels(study, found, axis, figures.HEALTH)
+    flat = figures.nowhere(study, found, axis, figures.HEALTH)
+    return (
+        (_panels(drawn) if drawn else "")
+        + (f"<p>The health of routing there:</p>{_panels(health)}" if health else "")
+        + (f"<p>0 wherever it was measured: {escape('; '.join(flat))}.</p>" if flat else "")
     )
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from trainer.probe import limits, studies
-from trainer.probe.limits import Fit, Found, Limit
+from trainer.probe.limits import Fit, Found, Limit, Point
 from trainer.probe.records import OK
+from trainer.probe.report.words import SEPARATOR
 from trainer.probe.study import Axis, Study
 
 COLUMNS = {
     "cost": ("step_seconds", "gradient_seconds", "forward_seconds", "held_mib", "peak_mib", "floor_seconds"),
-    "learning": ("accuracy", "train_accuracy", "lead", "calibration_error", "entropy_last", "gradient_stem_last"),
+    "learning": (
+        *("accuracy", "train_accuracy", "lead", "calibration_error", "entropy_last"),
+        *("gradient_stem_first", "gradient_stem_last"),
+        *("class_capsules/dead_parents_last", "class_capsules/dead_children_last"),
+        *("class_capsules/always_on_parents_last", "class_capsules/always_on_children_last"),
+    ),
     "ranks": (
         *("images_per_second", "input_wait", "step_seconds", "local_seconds", "reduction_seconds", "exposed_seconds"),
         *("gradient_bytes", "floor_seconds"),
@@ -32,6 +38,19 @@ FITS_NOTE = (
     "least. Finely dotted: multiply-adds of forward and backward pass at the rate of a matrix product that was "
     "timed beside each cell, by which all times are set to one speed of the machine."
 )
+JUDGED_BY = {
+    "cost": "step_seconds",
+    "learning": "accuracy",
+    "ranks": "images_per_second",
+    "streaming": "ratio",
+}
+JUDGED = {
+    "cost": "A step, and how many times the control's; &asymp;: rough, scaled from a slower machine.",
+    "learning": "Test accuracy in %, mean and standard error over seeds; in brackets the difference to the best "
+    "control there.",
+    "ranks": "Images/s.",
+    "streaming": "Images/s over those of the same shards on disk.",
+}
 KINDS = {"memory": "memory", "time": "time", "accuracy": "accuracy", "routing": "routing", "collapse": "routing"}
 """Classes of the style, by kind of limit; 'other' for the rest."""
 
@@ -67,12 +86,60 @@ def _far(axis: Axis, end: Limit | None) -> str:
     if end is None:
         return "<td></td>"
     if not end.reached and not end.stopped_at:
-        return "<td>not measured</td>"
+        return f'<td title="{escape(end.sentence)}">{escape("; ".join(end.unknown) or limits.NOT_MEASURED)}</td>'
     share = (axis.values.index(end.reached) + 1) / len(axis.values) if end.reached else 0.0
     colour = "free" if not end.stopped_at else KINDS.get(end.kind, "other")
     told = f"<b>{escape(end.reached or 'none')}</b>"
     told += f"<br>at {escape(end.stopped_at)}: {escape(end.kind)}" if end.stopped_at else ""
+    told += "".join(f"<br>{escape(unknown)}" for unknown in end.unknown)
     return f'<td class="{colour}" style="--far:{100 * share:.0f}%" title="{escape(end.sentence)}">{told}</td>'
+
+
+def judged(study: Study, found: Found, axis: Axis, rough: Collection[str]) -> str:
+    """What limits on an axis are read from: a row for each arm, a column for each value. ``rough``: keys of cells of
+    which times are."""
+    controls = {arm.name for arm in study.arms if arm.control}
+    rows = []
+    for arm in study.arms:
+        if not limits.varied(axis, arm.name):
+            continue
+        others = limits.beside(study, found, arm.name, axis)
+        cells = []
+        for point in limits.curve(study, found, arm.name, axis):
+            other = others.get(point.value)
+            told = _judged(study, point, other)
+            told = f"&asymp; {told}" if told and any(result.cell in rough for result in point.results) else told
+            crossed = limits.crossed(study, point, other, control=arm.name in controls)
+            cells.append(
+                f'<td title="{escape("; ".join(crossed))}"><b>{told}</b></td>' if crossed else f"<td>{told}</td>"
+            )
+        rows.append(f"<tr><th>{escape(arm.name)}</th>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{escape(value)}</th>" for value in axis.values)
+    bold = " Bold: crosses a threshold." if limits.COMPARED[study.measure] else ""
+    return (
+        f'<table><tr><th>{escape(axis.name)}</th>{head}</tr>{"".join(rows)}</table><p class="small">'
+        f"{JUDGED[study.measure]}{bold}</p>"
+    )
+
+
+def _judged(study: Study, point: Point, other: Point | None) -> str:
+    """Empty where nothing is measured."""
+    name = JUDGED_BY[study.measure]
+    mine = point.mean(name)
+    if not math.isfinite(mine):
+        return escape(SEPARATOR.join(dict.fromkeys(result.outcome for result in point.results)))
+    if study.measure == "cost":
+        ratio = mine / other.mean(name) if other else math.nan
+        return f"{1e3 * mine:,.0f} ms" + (f", {ratio:.1f}" if math.isfinite(ratio) else "")
+    if study.measure == "learning":
+        gap, errors = limits.gap_of(point, other) if other else (math.nan, math.nan)
+        told = f"{100 * mine:.1f}" + _error(100 * point.standard_error(name))
+        return told + (f" ({-gap:+.1f}{_error(errors)})" if math.isfinite(gap) else "")
+    return f"{mine:,.0f}" if study.measure == "ranks" else f"{mine:.2f}"
+
+
+def _error(error: float) -> str:
+    return f" &pm; {error:.1f}" if math.isfinite(error) else ""
 
 
 def fits(study: Study, found: Found, axis: Axis) -> str:
