@@ -57,7 +57,7 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     keep: Keep = "nothing" if couplings > config.memory_bytes else "couplings"
     if 2 * couplings <= config.memory_bytes:
         keep = "all"
-    block = _block(sizes, records)
+    block = _block(config, sizes, records)
     asked = config.implementation != "auto"
     implementation: Literal["stored", "streamed"]
     if config.implementation != "auto":
@@ -89,16 +89,16 @@ def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform
     return choose(config, sizes, batch)
 
 
-def _block(sizes: LayerSizes, records: int) -> tuple[int, int]:
-    """Transforms and positions of a block: by its votes, or by its couplings where positions share transforms."""
+def _block(config: RoutingConfig, sizes: LayerSizes, records: int) -> tuple[int, int]:
+    """Transforms and positions of a block: by its votes, or by its couplings where none are made, as positions share
+    transforms and lengths of votes are not asked for."""
     positions = sizes.children // sizes.transforms
-    coupling = 4 * records * sizes.parents
-    if positions == 1:
-        return _fitting(coupling * sizes.pose, sizes.transforms, MOST_BLOCKS), 1
-    block_positions = _fitting(coupling, positions, max(1, MOST_BLOCKS // sizes.transforms))
+    made = positions == 1 or config.by_cosine
+    child = 4 * records * sizes.parents * (sizes.pose if made else 1)
+    block_positions = _fitting(child, positions, max(1, MOST_BLOCKS // sizes.transforms))
     if block_positions < positions:
         return 1, block_positions
-    return _fitting(coupling * positions, sizes.transforms, MOST_BLOCKS), block_positions
+    return _fitting(child * positions, sizes.transforms, MOST_BLOCKS), block_positions
 
 
 def _fitting(each: int, count: int, blocks: int) -> int:
