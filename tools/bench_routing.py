@@ -83,7 +83,7 @@ def main() -> int:
 def _run(shapes: Sequence[Shape], rule: dict[str, str], repeats: int, forward: bool) -> list[dict[str, Any]]:
     rows = []
     for shape in shapes:
-        names = [name for name in CELLS.get(tuple(rule.values()), OTHER_CELLS) if _fits(name, shape)]
+        names = [name for name in CELLS.get((rule["algorithm"], rule["agreement"]), OTHER_CELLS) if _fits(name, shape)]
         for backward in [True, *([False] if forward else [])]:
             times: dict[str, list[float]] = {name: [] for name in names}
             memory: dict[str, float] = {}
