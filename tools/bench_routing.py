@@ -53,8 +53,8 @@ SHAPES = [
 ]
 TILED, EINSUM, XLA, PRODUCT, AUTO = "tiled votes", "einsum", "einsum, XLA", "products only", "capsnet"
 KEPT = "capsnet, stored votes"
-CELLS = {"dynamic": [TILED, EINSUM, XLA, PRODUCT, AUTO]}
-"""Of an algorithm; others are compared with themselves, with stored votes and with the products."""
+CELLS = {("dynamic", "dot"): [TILED, EINSUM, XLA, PRODUCT, AUTO]}
+"""Of an algorithm and an agreement; others are compared with themselves, with stored votes and with the products."""
 OTHER_CELLS = [KEPT, PRODUCT, AUTO]
 STORED_LIMIT = 700e6
 """Bytes of votes above which cells that store them are left out: they hold them several times over."""
@@ -66,32 +66,33 @@ def main() -> int:
     parser = cells.arguments("make bench-routing", __doc__)
     parser.add_argument("--only", default="", help="shapes whose name contains this, as J100")
     parser.add_argument("--algorithm", default="dynamic", choices=routing.names(), help="default: dynamic")
+    parser.add_argument("--agreement", default="dot", choices=("dot", "cosine"), help="of dynamic (default: dot)")
     parser.add_argument("--forward", action="store_true", help="also the forward pass alone")
     parsed = parser.parse_args()
     if parsed.cell:
         print(json.dumps(_measure(**parsed.cell)))
         return 0
     shapes = [shape for shape in SHAPES if parsed.only in str(shape)]
-    found = _run(shapes, parsed.algorithm, parsed.repeats, parsed.forward)
+    found = _run(shapes, {"algorithm": parsed.algorithm, "agreement": parsed.agreement}, parsed.repeats, parsed.forward)
     _print(found)
     if parsed.json:
         parsed.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def _run(shapes: Sequence[Shape], algorithm: str, repeats: int, forward: bool) -> list[dict[str, Any]]:
+def _run(shapes: Sequence[Shape], rule: dict[str, str], repeats: int, forward: bool) -> list[dict[str, Any]]:
     rows = []
     for shape in shapes:
-        names = [name for name in CELLS.get(algorithm, OTHER_CELLS) if _fits(name, shape)]
+        names = [name for name in CELLS.get((rule["algorithm"], rule["agreement"]), OTHER_CELLS) if _fits(name, shape)]
         for backward in [True, *([False] if forward else [])]:
             times: dict[str, list[float]] = {name: [] for name in names}
             memory: dict[str, float] = {}
             for repeat in range(repeats):
                 for name in names:
                     print(f"[{shape}, {repeat + 1}/{repeats}] {name}", file=sys.stderr, flush=True)
-                    times[name].append(_process(name, algorithm, shape, backward, memory=False)["seconds"])
+                    times[name].append(_process(name, rule, shape, backward, memory=False)["seconds"])
             for name in names:
-                measured = _process(name, algorithm, shape, backward, memory=True)
+                measured = _process(name, rule, shape, backward, memory=True)
                 memory[name], gradients = measured["bytes"], measured["gradients"]
             for name in names:
                 rows.append(
@@ -113,8 +114,8 @@ def _fits(name: str, shape: Shape) -> bool:
     return name in (PRODUCT, AUTO) or shape.votes_bytes <= STORED_LIMIT
 
 
-def _process(name: str, algorithm: str, shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
-    cell = {"name": name, "algorithm": algorithm, "shape": shape, "backward": backward}
+def _process(name: str, rule: dict[str, str], shape: Shape, backward: bool, memory: bool) -> dict[str, float]:
+    cell = {"name": name, "rule": rule, "shape": shape, "backward": backward}
     return cells.in_process("tools.bench_routing", cell, memory=memory)
 
 
@@ -146,11 +147,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 # one cell, in a process of its own
 
 
-def _measure(name: str, algorithm: str, shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
+def _measure(name: str, rule: dict[str, str], shape: Sequence[int], backward: bool, memory: bool) -> dict[str, float]:
     import numpy as np
 
     cells.two_threads()
-    step, sources = _step(name, algorithm, Shape(*shape), backward, np.random.default_rng(0))
+    step, sources = _step(name, rule, Shape(*shape), backward, np.random.default_rng(0))
     found = cells.measure(step, memory=memory)
     if not memory:
         return {"seconds": found}
@@ -158,7 +159,9 @@ def _measure(name: str, algorithm: str, shape: Sequence[int], backward: bool, me
     return {"bytes": max(0, found - gradients), "gradients": gradients}
 
 
-def _step(name: str, algorithm: str, shape: Shape, backward: bool, random: Any) -> tuple[Callable[[], Any], list[Any]]:
+def _step(
+    name: str, rule: dict[str, str], shape: Shape, backward: bool, random: Any
+) -> tuple[Callable[[], Any], list[Any]]:
     import numpy as np
     import tensorflow as tf
 
@@ -179,10 +182,9 @@ def _step(name: str, algorithm: str, shape: Shape, backward: bool, random: Any) 
     poses_BIP = tf.constant(random.standard_normal((shape.batch, shape.children, pose_in), dtype=np.float32))
     weights_JQ = tf.constant(random.standard_normal((parents, pose), dtype=np.float32))
 
-    config = RoutingConfig(
-        algorithm=algorithm, iterations=ITERATIONS, implementation="stored" if name == KEPT else "auto"
-    )
-    module = routing.get(algorithm)
+    implementation = "stored" if name == KEPT else "auto"
+    config = RoutingConfig.model_validate({**rule, "iterations": ITERATIONS, "implementation": implementation})
+    module = routing.get(config.algorithm)
     extra = {
         key: tf.constant(random.standard_normal(spec.shape, dtype=np.float32))
         for key, spec in module.weights(config, sizes).items()
@@ -251,6 +253,7 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
 
     from trainer.config import RoutingConfig
     from trainer.model.routing import LayerSizes, Transform
+    from trainer.model.routing.agreement import Rule
     from trainer.model.routing.choice import choose
     from trainer.model.routing.full_blocks import FullBlocks
 
@@ -261,11 +264,11 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
     block = choose(RoutingConfig(), sizes._replace(transforms=children), batch).transforms
     poses_BNTP = tf.reshape(poses_BIP, [batch, positions, -1, pose_in])
     poses_XTP = tf.reshape(tf.transpose(poses_BNTP, [1, 0, 2, 3]), [positions * batch, -1, pose_in])
-    blocks = FullBlocks(poses_XTP, transform, (max(1, block // positions), 1), False, False)
+    blocks = FullBlocks(poses_XTP, transform, (max(1, block // positions), 1), Rule(1, leaky=False), False)
     found, sums = [], [tf.zeros([])]
     for k in range(len(blocks)):
         with tf.control_dependencies(sums[-1:]):
-            poses_nXP, matrices_nPY = blocks._inputs(k)
+            poses_nXP, matrices_nPY = blocks._factors(k)
             votes_nXY = tf.matmul(poses_nXP, matrices_nPY)
         if backward:
             found.append(

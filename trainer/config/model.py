@@ -124,12 +124,15 @@ class RoutingConfig(Section):
         return self
 
     @property
+    def by_cosine(self) -> bool:
+        """Whether votes are compared by their directions."""
+        return self.algorithm == "dynamic" and self.agreement == "cosine"
+
+    @property
     def needs_votes(self) -> str | None:
-        """Why votes cannot be made again block by block, or None where they can."""
+        """Why votes are not made again block by block, or None where they can be."""
         if self.algorithm == "em":
             return "em compares each vote with the mean of all"
-        if self.algorithm == "dynamic" and self.agreement == "cosine":
-            return "agreement cosine needs the lengths of the votes"
         if self.algorithm == "inverted" and self.concurrent:
             return "concurrent iterations begin with poses of the parents"
         return None

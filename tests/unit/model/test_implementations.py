@@ -33,7 +33,12 @@ OPTIONS = [
     {"iterations": 1, "stop_gradient": True},
     {"iterations": 2, "temperature": 0.5},
     {"iterations": 5, "leaky": True},
+    {"agreement": "cosine"},
+    {"agreement": "cosine", "leaky": True, "bias": True, "temperature": 0.5},
+    {"agreement": "cosine", "stop_gradient": True},
+    {"agreement": "cosine", "iterations": 1},
 ]
+COSINE = OPTIONS[-4:]
 
 
 def example(transforms: int = I, dtype=np.float64) -> list[np.ndarray]:
@@ -115,6 +120,7 @@ CASES = [  # every cut with the plain rule, every rule with a ragged cut of each
     *((options, I, (5, 1)) for options in OTHERS),
     *((options, 3, (2, 4)) for options in OTHERS),
     *((options, 3, (1, 3)) for options in OTHERS[::2]),
+    (COSINE[0], 3, (1, 3)),
 ]
 
 
@@ -125,7 +131,7 @@ def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: ch
     assert_same(found, stored(transforms, np.float64, False, tuple(options.items())), ROUNDING)
 
 
-@pytest.mark.parametrize("options", [{}, OPTIONS[1], OTHERS[1], OTHERS[5], OTHERS[7]], ids=str)
+@pytest.mark.parametrize("options", [{}, OPTIONS[1], COSINE[1], OTHERS[1], OTHERS[5], OTHERS[7]], ids=str)
 @pytest.mark.parametrize(("transforms", "cut"), [(I, (5, 1)), (3, (1, 3))], ids=str)
 @pytest.mark.parametrize("keep", typing.get_args(choice.Keep))
 def test_streamed_under_xla_is_stored(
@@ -140,10 +146,13 @@ def test_streamed_under_xla_is_stored(
 
 @pytest.mark.parametrize(("transforms", "parts"), [(I, (8, 4)), (I, (5, 5, 2)), (3, (2, 1))], ids=str)
 @pytest.mark.parametrize("implementation", ["stored", "streamed"])
-def test_parts_of_a_transform_are_the_whole(transforms: int, parts: tuple, implementation: str, monkeypatch) -> None:
-    arguments = example(transforms)
-    expected = run(arguments, monkeypatch, "stored", xla=False)
-    assert_same(run(arguments, monkeypatch, implementation, (2, 2), parts=parts, xla=False), expected, ROUNDING)
+@pytest.mark.parametrize("options", [{}, COSINE[0]], ids=str)
+def test_parts_of_a_transform_are_the_whole(
+    transforms: int, parts: tuple, implementation: str, options: dict, monkeypatch
+) -> None:
+    expected = stored(transforms, np.float64, False, tuple(options.items()))
+    found = run(example(transforms), monkeypatch, implementation, (2, 2), parts=parts, xla=False, **options)
+    assert_same(found, expected, ROUNDING)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
@@ -211,7 +220,6 @@ def test_the_choice_goes_by_sizes_and_says_why() -> None:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"agreement": "cosine"}, "agreement cosine needs the lengths of the votes"),
         ({"algorithm": "em"}, "em compares each vote with the mean of all"),
         ({"algorithm": "inverted", "concurrent": True}, "concurrent iterations begin with poses of the parents"),
     ],
@@ -227,6 +235,17 @@ def test_what_needs_votes_is_not_streamed(fields: dict, why: str) -> None:
 def test_large_votes_are_streamed(algorithm: str) -> None:
     found = choice.choose(RoutingConfig(algorithm=algorithm), LayerSizes(512, 512, 1000, 16, 16), 16)
     assert found.implementation == "streamed"
+
+
+def test_cosine_is_chosen_for_as_the_product_is_but_for_the_size_of_shared_blocks() -> None:
+    for sizes, batch in itertools.product(SIZES, (1, 16, 128, None)):
+        by_product, by_cosine = (choice.choose(RoutingConfig(agreement=of), sizes, batch) for of in ("dot", "cosine"))
+        if sizes.children == sizes.transforms:
+            assert by_cosine == by_product
+        children = by_cosine.transforms * by_cosine.positions
+        votes = 4 * (batch or choice.UNKNOWN_BATCH) * sizes.parents * sizes.pose * children
+        assert children <= math.ceil(sizes.children / choice.MOST_BLOCKS) or votes <= choice.BLOCK_BYTES
+        assert by_cosine.keep == by_product.keep
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ OPTIONS = [
     for values in itertools.product((False, True), (False, True), (I, 2))
 ]
 
+RULES = [*({"algorithm": name} for name in routing.names()), {"agreement": "cosine"}]
+COSINE_STREAMED = {"agreement": "cosine", "implementation": "streamed", "xla": False}
+
 
 def example(transforms: int = I, seed: int = 0, dtype=np.float64):
     rng = np.random.default_rng(seed)
@@ -234,30 +237,30 @@ def test_trace_leaves_poses_unchanged(algorithm: str, xla: bool) -> None:
         np.testing.assert_array_equal(traced, plain)
 
 
-@pytest.mark.parametrize("algorithm", routing.names())
-def test_order_of_children_does_not_matter(algorithm: str) -> None:
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_order_of_children_does_not_matter(options: dict) -> None:
     poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(5).permutation(I)
-    extra = extras(RoutingConfig(algorithm=algorithm), np.float64)
-    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm, extra=extra)
+    extra = extras(RoutingConfig(**options), np.float64)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, extra=extra, **options)
     permuted, _ = route(
-        poses_BIP[:, order], transform_IPJQ[order], bias_JQ, algorithm=algorithm, extra=reordered(extra, I, order)
+        poses_BIP[:, order], transform_IPJQ[order], bias_JQ, extra=reordered(extra, I, order), **options
     )
     np.testing.assert_allclose(permuted, plain, rtol=EXACT)
 
 
-@pytest.mark.parametrize("algorithm", routing.names())
-def test_order_of_parents_is_kept(algorithm: str) -> None:
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_order_of_parents_is_kept(options: dict) -> None:
     poses_BIP, transform_IPJQ, bias_JQ = example()
     order = np.random.default_rng(6).permutation(J)
-    extra = extras(RoutingConfig(algorithm=algorithm), np.float64)
-    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, algorithm=algorithm, extra=extra)
+    extra = extras(RoutingConfig(**options), np.float64)
+    plain, _ = route(poses_BIP, transform_IPJQ, bias_JQ, extra=extra, **options)
     permuted, _ = route(
         poses_BIP,
         transform_IPJQ[:, :, order],
         bias_JQ[order],
-        algorithm=algorithm,
         extra=reordered(extra, J, order),
+        **options,
     )
     np.testing.assert_allclose(permuted, plain.numpy()[:, order], rtol=EXACT)
 
@@ -296,14 +299,16 @@ FINITE = [
 
 
 @pytest.mark.parametrize(("dtype", "size"), FINITE)
-@pytest.mark.parametrize("algorithm", routing.names())
-def test_finite_for_zero_tiny_huge_and_identical(dtype: tf.DType, size: float, algorithm: str) -> None:
-    transform_TPJQ = example(dtype=np.float32)[1]
+@pytest.mark.parametrize(
+    ("options", "transforms"), [*((rule, I) for rule in RULES), (COSINE_STREAMED, I), (COSINE_STREAMED, 2)], ids=str
+)
+def test_finite_for_zero_tiny_huge_and_identical(dtype: tf.DType, size: float, options: dict, transforms: int) -> None:
+    transform_TPJQ = example(transforms, dtype=np.float32)[1]
     identical_BIP = np.full((B, I, P), size, np.float32)
     tensors = [tf.cast(identical_BIP, dtype), tf.cast(transform_TPJQ, dtype)]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
-        poses_BJQ, _ = route(*tensors, algorithm=algorithm, leaky=True)
+        poses_BJQ, _ = route(*tensors, leaky=True, **options)
         total = tf.reduce_sum(lengths(poses_BJQ))
     assert poses_BJQ.dtype == tf.float32
     for value in [poses_BJQ, *tape.gradient(total, tensors)]:

@@ -30,9 +30,7 @@ class Rule(NamedTuple):
 
     @staticmethod
     def of(config: RoutingConfig) -> Rule:
-        return Rule(
-            config.iterations, config.leaky, config.stop_gradient, config.agreement == "cosine", config.temperature
-        )
+        return Rule(config.iterations, config.leaky, config.stop_gradient, config.by_cosine, config.temperature)
 
 
 def couplings(routing_logits: tf.Tensor, leaky: bool) -> tf.Tensor:
@@ -58,6 +56,13 @@ def direction(vectors: tf.Tensor) -> tf.Tensor:
     return vectors * tf.math.rsqrt(tf.reduce_sum(vectors * vectors, axis=-1, keepdims=True) + EPSILON)
 
 
+def direction_gradient(vectors: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """Gradient of vectors from that of their directions: the part across each, over its length."""
+    inverse = tf.math.rsqrt(tf.reduce_sum(vectors * vectors, axis=-1, keepdims=True) + EPSILON)
+    unit = vectors * inverse
+    return inverse * (gradient - unit * tf.reduce_sum(unit * gradient, axis=-1, keepdims=True))
+
+
 def pose_and_said(
     preactivation_BJQ: tf.Tensor, weights: Sequence[tf.Tensor], rule: Rule
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,7 +78,7 @@ def pose_and_said(
     return pose_BJQ, said_BJQ if rule.temperature == 1 else said_BJQ / rule.temperature
 
 
-def wide(votes: tf.Tensor, rule: Rule) -> tuple[tf.Tensor, tf.Tensor]:
+def wide(votes: tf.Tensor, cosine: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Votes in at least float32, and what they are compared by: themselves, or their directions."""
     votes = at_least_float32(votes)
-    return votes, direction(votes) if rule.cosine else votes
+    return votes, direction(votes) if cosine else votes

@@ -7,7 +7,11 @@ are compared with and s the preactivation, a pass is one of
     backward    dc = u_hat . ds;  db = c (dc - sum_j c dc);  dV += sum_i db u_hat
     gradients   du_hat = sum over passes of (c ds + db V), and from it those of poses and transform
 
-``full_blocks`` has them for a transform for each child, ``shared_blocks`` for transforms that positions share.
+By cosine d = u_hat / |u_hat| takes the place of u_hat beside V and db; with g the sum over passes of db V, du_hat is
+that of c ds, and (g - d (d . g)) / |u_hat|.
+
+``full_blocks`` has them for a transform for each child, ``shared_blocks`` for transforms that positions share,
+``shared_votes`` for these by cosine.
 
 Axes: B batch, I children, N positions, T transforms, I = N x T with T fastest, n/t children or transforms of a block,
 J parents, P/Q child/parent pose size, X = J x Q.

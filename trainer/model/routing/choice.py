@@ -59,7 +59,7 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     keep: Keep = "nothing" if couplings > config.memory_bytes else "couplings"
     if 2 * couplings <= config.memory_bytes:
         keep = "all"
-    block = _block(sizes, records)
+    block = _block(config, sizes, records)
     asked = config.implementation != "auto"
     implementation: Literal["stored", "streamed"]
     if config.implementation != "auto":
@@ -91,19 +91,21 @@ def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform
     return choose(config, sizes, batch)
 
 
-def _block(sizes: LayerSizes, records: int) -> tuple[int, int]:
-    """Transforms and positions of a block: by its votes, or by its couplings where positions share transforms.
+def _block(config: RoutingConfig, sizes: LayerSizes, records: int) -> tuple[int, int]:
+    """Transforms and positions of a block: by its votes, or by its couplings where none are made, as positions share
+    transforms and lengths of votes are not asked for.
 
     A block is one batched multiplication, of a matrix for each transform, or for each transform and record.
     """
     positions = sizes.children // sizes.transforms
-    coupling = 4 * records * sizes.parents
+    made = positions == 1 or config.by_cosine
+    child = 4 * records * sizes.parents * (sizes.pose if made else 1)
     if positions == 1:
-        return _fitting(coupling * sizes.pose, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
-    block_positions = _fitting(coupling, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
+        return _fitting(child, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
+    block_positions = _fitting(child, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
     if block_positions < positions:
         return 1, block_positions
-    transforms = _fitting(coupling * positions, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
+    transforms = _fitting(child * positions, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
     return transforms, block_positions
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from trainer.model.routing import Transform
-from trainer.model.routing.agreement import couplings, logits_gradient
+from trainer.model.routing.agreement import Rule, couplings, logits_gradient
 from trainer.model.routing.blocks import Kept, Pass, Sums, Tensors, call
 from trainer.model.squash import at_least_float32
 
@@ -21,8 +21,8 @@ from trainer.model.squash import at_least_float32
 class SharedBlocks:
     """Transforms that N positions share. Block k: positions and transforms ``cuts[k]``."""
 
-    def __init__(self, poses_BIP: tf.Tensor, transform: Transform, block: tuple[int, int], leaky: bool, xla: bool):
-        self.leaky, self.xla = leaky, xla
+    def __init__(self, poses_BIP: tf.Tensor, transform: Transform, block: tuple[int, int], rule: Rule, xla: bool):
+        self.leaky, self.xla = rule.leaky, xla
         self.parts_TPJQ, self.parents, self.transforms = transform.parts_TPJQ, transform.parents, transform.transforms
         self.children, pose_in = poses_BIP.shape[1:]
         self.positions = self.children // self.transforms

@@ -37,7 +37,7 @@ def stored(
 def _iterate(
     votes_IBJQ: tf.Tensor, weights: Sequence[tf.Tensor], *, rule: Rule, records: int | None
 ) -> tuple[tf.Tensor, list[CouplingTrace]]:
-    votes_IBJQ, compared_IBJQ = wide(votes_IBJQ, rule)
+    votes_IBJQ, compared_IBJQ = wide(votes_IBJQ, rule.cosine)
     if rule.stop_gradient:
         compared_IBJQ = tf.stop_gradient(compared_IBJQ)
     parents = votes_IBJQ.shape[2]

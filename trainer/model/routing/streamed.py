@@ -4,8 +4,8 @@ The logits before an iteration are the product of a vote with one vector V of it
 the parent's poses so far. So a block of children needs nothing of the iterations before but V [B, J, Q]. The first
 iteration is one dense product. Backward, the gradient of each V is summed over blocks from the last iteration to the
 second, and one more pass makes the gradients of children and transform. With R iterations that is R + (R - 1) + 2
-products of the size of one that makes all votes (one more where not all is kept that memory has room for), against 3
-where votes are stored.
+products of the size of one that makes all votes (one more where not all is kept that memory has room for, and by
+cosine, where the last pass needs the votes' directions), against 3 where votes are stored.
 
 Axes: B batch, I children, J parents, P/Q child/parent pose size, R iterations.
 """
@@ -22,6 +22,7 @@ from trainer.model.routing.blocks import Blocks, Kept, Pass, Sums, call
 from trainer.model.routing.choice import Choice, Keep
 from trainer.model.routing.full_blocks import FullBlocks
 from trainer.model.routing.shared_blocks import SharedBlocks
+from trainer.model.routing.shared_votes import SharedVotes
 from trainer.model.routing.trace import CouplingTrace, merged, observe
 
 AHEAD = 2
@@ -44,7 +45,8 @@ def streamed(
     xla: bool,
     records: int | None = None,
 ) -> tuple[tf.Tensor, list[CouplingTrace]]:
-    """(poses_BJQ, what each iteration's couplings did), with s = sum_i c_ij u_hat(j|i) and c = softmax(u_hat . V).
+    """(poses_BJQ, what each iteration's couplings did), with s = sum_i c_ij u_hat(j|i) and c = softmax(u_hat . V),
+    or softmax(u_hat / |u_hat| . V) by cosine.
 
     Equal to stored votes but for rounding, in outputs and in gradients of first order, of ``weights`` too.
     """
@@ -52,7 +54,7 @@ def streamed(
     count = len(transform.parts_TPJQ)
 
     def run(poses_BIP: tf.Tensor, *sources: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, ...]]]:
-        blocks = blocks_of(poses_BIP, Transform(sources[:count]), choice, rule.leaky, xla)
+        blocks = blocks_of(poses_BIP, Transform(sources[:count]), choice, rule, xla)
         forward = _Forward(blocks, sources[count:], say, rule, xla, records)
         steps.extend(forward.steps)
 
@@ -73,7 +75,7 @@ def streamed_sum(
     def run(
         poses_BIP: tf.Tensor, weights_IBJ: tf.Tensor, *parts: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, ...]]]:
-        blocks = blocks_of(poses_BIP, Transform(parts), choice, False, xla)
+        blocks = blocks_of(poses_BIP, Transform(parts), choice, Rule(1, leaky=False), xla)
         sum_BJQ = tf.zeros(shape, weights_IBJ.dtype)
         done = [sum_BJQ]
         for k in in_turn(len(blocks), done):
@@ -95,10 +97,11 @@ def streamed_sum(
     return tf.custom_gradient(run)(poses_BIP, weights_IBJ, *transform.parts_TPJQ)
 
 
-def blocks_of(poses_BIP: tf.Tensor, transform: Transform, choice: Choice, leaky: bool, xla: bool) -> Blocks:
+def blocks_of(poses_BIP: tf.Tensor, transform: Transform, choice: Choice, rule: Rule, xla: bool) -> Blocks:
     """The children in blocks as they were chosen."""
-    kind = FullBlocks if poses_BIP.shape[1] == transform.transforms else SharedBlocks
-    return kind(poses_BIP, transform, (choice.transforms, choice.positions), leaky, xla)
+    shared = SharedVotes if rule.cosine else SharedBlocks
+    kind = FullBlocks if poses_BIP.shape[1] == transform.transforms else shared
+    return kind(poses_BIP, transform, (choice.transforms, choice.positions), rule, xla)
 
 
 class _Forward:
