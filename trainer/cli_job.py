@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
 from typing import Any
 
+from trainer.cluster.command import Parse
 from trainer.errors import ConfigError
 from trainer.parsing import EXIT_CODES, add
 from trainer.storage import local_place
@@ -15,11 +17,12 @@ from trainer.storage import local_place
 AUTO = "auto"
 
 
-def add_job(commands: Any) -> None:
+def add_job(commands: Any, parse: Parse) -> None:
+    """``parse``: of the commands that the job runs."""
     parser = add(
         commands,
         "job",
-        _job,
+        functools.partial(_job, parse),
         "train as the first process of a pod: attempts until the run is done",
         "What to train stands in the environment:\n"
         "  CAPSNET_RECIPE   see 'capsnet recipes'\n"
@@ -52,10 +55,13 @@ def add_worker(commands: Any) -> None:
     )
 
 
-def _job(parsed: argparse.Namespace) -> int:
+def _job(parse: Parse, parsed: argparse.Namespace) -> int:
     from trainer.cluster import launcher
 
-    return launcher.run(launcher.job_of(os.environ, _ranks(parsed.ranks), parsed.hostfile))
+    return launcher.run(
+        lambda: launcher.job_of(os.environ, _ranks(parsed.ranks), parsed.hostfile, parse),
+        several_pods=parsed.hostfile is not None,
+    )
 
 
 def _worker(_parsed: argparse.Namespace) -> int:
