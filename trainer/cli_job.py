@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import shutil
-import subprocess
 from typing import Any
 
 from trainer.cluster.command import Parse
 from trainer.errors import ConfigError
+from trainer.launch import gpus
 from trainer.parsing import EXIT_CODES, add
 from trainer.storage import local_place
 
@@ -72,11 +71,8 @@ def _worker(_parsed: argparse.Namespace) -> int:
 
 def _ranks(given: str) -> int:
     """Raises ConfigError for what is not a number of processes."""
-    if given != AUTO:
-        if not given.isdigit() or int(given) < 1:
-            raise ConfigError(f"--ranks {given}: give 1 or more, or {AUTO}")
-        return int(given)
-    if shutil.which("nvidia-smi") is None:
-        return 1
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return max(1, len(listed.stdout.splitlines()))
+    if given == AUTO:
+        return max(1, gpus.count())
+    if not given.isdigit() or int(given) < 1:
+        raise ConfigError(f"--ranks {given}: give 1 or more, or {AUTO}")
+    return int(given)

@@ -1,4 +1,4 @@
-"""The locks of the images against the pins that they were made from."""
+"""The images: their locks against the pins that they were made from, and what they share with manifests and ranks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from unittest import mock
 
 import pytest
 import setuptools
+
+from trainer.launch import mpi
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +52,13 @@ def test_the_locks_hold_what_setup_pins(metadata: Mapping[str, Any], accelerator
 def test_only_the_lock_of_gpus_brings_cuda() -> None:
     assert not [name for name in locked("cpu") if name.startswith("nvidia-")]
     assert "nvidia-nccl-cu12" in locked("gpu")
+
+
+def test_the_driver_of_a_gpu_node_is_found_by_ranks_on_other_machines() -> None:
+    """GKE mounts it without a word; ranks that sshd starts have nothing of the image's environment but is passed."""
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    found = re.search(
+        r"^ENV PATH=\S+:/usr/local/nvidia/bin (LD_LIBRARY_PATH)=/usr/local/nvidia/lib64$", text, re.MULTILINE
+    )
+    assert found
+    assert found[1].startswith(mpi.PASSED_ON)
