@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 import setuptools
+import yaml
 
 from trainer.launch import mpi
 
@@ -62,3 +63,13 @@ def test_the_driver_of_a_gpu_node_is_found_by_ranks_on_other_machines() -> None:
     )
     assert found
     assert found[1].startswith(mpi.PASSED_ON)
+
+
+def test_manifests_name_the_image_that_make_builds() -> None:
+    """And not with the tag latest, of which Kubernetes asks a registry although the image was loaded onto the node."""
+    [image] = yaml.safe_load((ROOT / "k8s" / "site" / "kustomization.yaml").read_text())["images"]
+    built = re.search(r"^IMAGE \?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert built
+    assert built[1] == f"{image['newName']}:{image['newTag']}"
+    assert image["newTag"] != "latest"
+    assert not [path for path in (ROOT / "k8s").rglob("*.yaml") if "imagePullPolicy" in path.read_text()]
