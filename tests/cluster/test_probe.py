@@ -10,16 +10,8 @@ from trainer.probe.records import Records
 
 URI = "gs://sandbox/probes/smoke"
 CONTAINER = "/spec/template/spec/containers/0"
+SETTINGS = {"STUDY": "smoke", "OPTIONS": "--axis children --seconds 400", "OUTPUT": URI, "PODS": "2"}
 PATCHES = [
-    {
-        "op": "replace",
-        "path": f"{CONTAINER}/args",
-        "value": ["probe", "run", "smoke", "--axis", "children", "--seconds", "400", "--output", URI],
-    },
-    {"op": "add", "path": f"{CONTAINER}/args/-", "value": "--shard"},
-    {"op": "add", "path": f"{CONTAINER}/args/-", "value": "$(JOB_COMPLETION_INDEX)/2"},
-    {"op": "replace", "path": "/spec/completions", "value": 2},
-    {"op": "replace", "path": "/spec/parallelism", "value": 2},
     *(
         {"op": "replace", "path": f"{CONTAINER}/resources/{kind}/memory", "value": "3Gi"}
         for kind in ("requests", "limits")
@@ -33,7 +25,7 @@ def test_a_pod_that_is_killed_costs_a_cell_and_the_table_is_whole(
 ) -> None:
     space.apply("", components=("emulator",))
     space("rollout", "status", "deployment/storage", "--timeout=120s")
-    space.apply("probe", patches={"Job": PATCHES}, components=("emulator",))
+    space.apply("probe", "", {"probe": SETTINGS}, {"Job": PATCHES}, ("probe-pods", "emulator"))
     with space.forwarded("service/storage", 4443) as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         records = Records(URI)

@@ -49,7 +49,7 @@ def test_an_output_without_a_bucket_is_refused() -> None:
         ("--train.epoch 3", r"CAPSNET_OPTIONS: unknown option --train\.epoch \(did you mean --train\.epochs\?\)"),
         ("--seed", "CAPSNET_OPTIONS: argument --seed: expected one argument"),
         ("--dry-run", "CAPSNET_OPTIONS: --dry-run trains nothing"),
-        ("--help", "CAPSNET_OPTIONS: --help trains nothing"),
+        ("--help", "CAPSNET_OPTIONS: --help does nothing else"),
         ("--run gs://b/runs/b", "CAPSNET_OPTIONS: --run gs://b/runs/b: the output is CAPSNET_OUTPUT, and that is gs:"),
     ],
 )
