@@ -12,7 +12,7 @@ PORT ?= 6006
 WORKERS ?= 2
 LOAD ?=
 STUDY ?= smoke smoke_learning
-IMAGE ?= capsnet:latest
+IMAGE ?= capsnet:dev
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 VENV := .venv

@@ -89,10 +89,10 @@ def _parser(arguments: Sequence[str]) -> Parser:
     cli_data.add_data(commands)
     cli_compare.add_compare(commands, arguments)
     _add_launch(commands)
-    cli_job.add_job(commands)
+    cli_job.add_job(commands, _parsed)
     cli_job.add_worker(commands)
     cli_sync.add_sync(commands)
-    cli_cluster.add_cluster(commands)
+    cli_cluster.add_cluster(commands, _parsed)
     cli_doctor.add_doctor(commands)
     cli_probe.add_probe(commands)
     return parser

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer import config as configuration
 from trainer import configs
+from trainer.cluster import command
+from trainer.cluster.command import Parse
 from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, ClusterError, ConfigError, note
-from trainer.parsing import EXIT_CODES, Parser, add, add_fields, field_values
+from trainer.parsing import EXIT_CODES, Parser, add, field_values
 
 
-def add_cluster(commands: Any) -> None:
-    _add_submit(commands)
+def add_cluster(commands: Any, parse: Parse) -> None:
+    """``parse``: of the commands that pods run."""
+    _add_submit(commands, parse)
     _add_status(commands)
     _add_logs(commands)
     _add_delete(commands)
 
 
-def _add_submit(commands: Any) -> None:
+def _add_submit(commands: Any, parse: Parse) -> None:
     parser = add(
         commands,
         "submit",
-        _submit,
+        functools.partial(_submit, parse),
         "start a training run on Kubernetes, from an overlay of k8s/",
         "examples:\n"
         "  capsnet submit smoke --image REGISTRY/capsnet:1 --follow\n"
@@ -116,7 +120,7 @@ def _add_where(parser: Parser) -> None:
     parser.add_argument("--context", metavar="CTX", help="of the kubeconfig (default: the current one)")
 
 
-def _submit(parsed: argparse.Namespace) -> int:
+def _submit(parse: Parse, parsed: argparse.Namespace) -> int:
     from trainer.cluster import api, runs, submission
 
     _interrupt_as_python_does()
@@ -125,7 +129,7 @@ def _submit(parsed: argparse.Namespace) -> int:
     request = submission.Request(
         parsed.overlay, parsed.name, parsed.image, parsed.data, parsed.output, fields_of(parsed.set)
     )
-    made = submission.prepare(request, check_settings)
+    made = submission.prepare(request, lambda settings: check_settings(settings, parse))
     if parsed.dry_run:
         print(made.manifest, end="")
         try:
@@ -172,13 +176,10 @@ def fields_of(given: Sequence[str]) -> dict[str, str]:
     return fields
 
 
-def check_settings(recipe: str, data: str, options: Sequence[str]) -> None:
-    """What the pod will read is read here first. Raises ConfigError where it makes no configuration."""
-    base = configs.load(recipe)
-    parser = Parser(prog="capsnet train", add_help=False, allow_abbrev=False)
-    add_fields(parser, recipe, listed=False)
-    parsed, _ = parser.parse_known_args(list(options))  # the rest are other options of 'capsnet train'
-    configuration.with_overrides(base, {**({"data.uri": data} if data else {}), **field_values(parsed)})
+def check_settings(settings: Mapping[str, str], parse: Parse) -> None:
+    """What the pod will read is read here first. Raises ConfigError, StorageRefused where it makes no run."""
+    _, parsed = command.train(settings, parse)
+    configuration.with_overrides(configs.load(parsed.recipe), field_values(parsed))
 
 
 def _status(parsed: argparse.Namespace) -> int:

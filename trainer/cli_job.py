@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-import shutil
-import subprocess
 from typing import Any
 
+from trainer.cluster.command import Parse
 from trainer.errors import ConfigError
+from trainer.launch import gpus
 from trainer.parsing import EXIT_CODES, add
 from trainer.storage import local_place
 
 AUTO = "auto"
 
 
-def add_job(commands: Any) -> None:
+def add_job(commands: Any, parse: Parse) -> None:
+    """``parse``: of the commands that the job runs."""
     parser = add(
         commands,
         "job",
-        _job,
+        functools.partial(_job, parse),
         "train as the first process of a pod: attempts until the run is done",
         "What to train stands in the environment:\n"
         "  CAPSNET_RECIPE   see 'capsnet recipes'\n"
@@ -52,10 +54,13 @@ def add_worker(commands: Any) -> None:
     )
 
 
-def _job(parsed: argparse.Namespace) -> int:
+def _job(parse: Parse, parsed: argparse.Namespace) -> int:
     from trainer.cluster import launcher
 
-    return launcher.run(launcher.job_of(os.environ, _ranks(parsed.ranks), parsed.hostfile))
+    return launcher.run(
+        lambda: launcher.job_of(os.environ, _ranks(parsed.ranks), parsed.hostfile, parse),
+        several_pods=parsed.hostfile is not None,
+    )
 
 
 def _worker(_parsed: argparse.Namespace) -> int:
@@ -66,11 +71,8 @@ def _worker(_parsed: argparse.Namespace) -> int:
 
 def _ranks(given: str) -> int:
     """Raises ConfigError for what is not a number of processes."""
-    if given != AUTO:
-        if not given.isdigit() or int(given) < 1:
-            raise ConfigError(f"--ranks {given}: give 1 or more, or {AUTO}")
-        return int(given)
-    if shutil.which("nvidia-smi") is None:
-        return 1
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return max(1, len(listed.stdout.splitlines()))
+    if given == AUTO:
+        return max(1, gpus.count())
+    if not given.isdigit() or int(given) < 1:
+        raise ConfigError(f"--ranks {given}: give 1 or more, or {AUTO}")
+    return int(given)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer.cli_probe_job import add_job
 from trainer.cli_probe_network import add_network
 from trainer.errors import EXIT_DONE, ConfigError, InterruptedRun, note
 from trainer.parsing import EXIT_CODES, Parser, add, add_group
@@ -118,6 +119,7 @@ def add_probe(commands: Any) -> None:
         made.add_argument(
             "--to", type=local_place, metavar="DIR", help="folder (default: the first RESULTS, where that is one)"
         )
+    add_job(actions, run, _run)
     add_network(actions)
 
 

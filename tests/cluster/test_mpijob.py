@@ -160,7 +160,7 @@ def test_its_scalars_are_in_tensorboard(space: Space, storage: str) -> None:
 WORKER = "/spec/mpiReplicaSpecs/Worker/template/spec/containers/0/resources"
 LITTLE = [{"op": "replace", "path": f"{WORKER}/{kind}/memory", "value": "300Mi"} for kind in ("requests", "limits")]
 ENDINGS = {
-    "wrong": ({"RECIPE": "nonsense"}, [], "unknown recipe nonsense"),
+    "wrong": ({"OPTIONS": "--train.epoch 3"}, [], "CAPSNET_OPTIONS: unknown option --train.epoch"),
     "memory": ({"RECIPE": "quick"}, LITTLE, "gave up: 3 attempts ended the same way before the first checkpoint"),
 }
 

@@ -15,9 +15,8 @@ from trainer.storage import Location
 
 SMOKE, OWN = "gs://sandbox/probes/smoke", "gs://sandbox/probes/own"
 CONTAINER = "/spec/template/spec/containers/0"
-TWO_PODS = [
-    {"op": "replace", "path": "/spec/completions", "value": 2},
-    {"op": "replace", "path": "/spec/parallelism", "value": 2},
+SETTINGS = {"STUDY": "smoke", "OPTIONS": "--axis children --seconds 400", "OUTPUT": SMOKE, "PODS": "2"}
+SMALL = [
     *(
         {"op": "replace", "path": f"{CONTAINER}/resources/{kind}/memory", "value": "3Gi"}
         for kind in ("requests", "limits")
@@ -52,10 +51,10 @@ def storage(space: Space) -> Iterator[None]:
         yield
 
 
-def start(space: Space, name: str, container: dict[str, list[str]]) -> None:
-    """The Job of the overlay as two pods, each of which runs this."""
-    words = [{"op": "add", "path": f"{CONTAINER}/{what}", "value": value} for what, value in container.items()]
-    space.apply("probe", name, patches={"Job": [*words, *TWO_PODS]}, components=("emulator",))
+def start(space: Space, name: str, container: dict[str, list[str]] | None = None) -> None:
+    """The Job of the overlay as two pods; ``container``: what else each of them runs."""
+    words = [{"op": "add", "path": f"{CONTAINER}/{what}", "value": value} for what, value in (container or {}).items()]
+    space.apply("probe", name, {"probe": SETTINGS}, {"Job": [*words, *SMALL]}, ("probe-pods", "emulator"))
 
 
 def outcomes(output: Location) -> dict[str, str]:
@@ -64,8 +63,7 @@ def outcomes(output: Location) -> dict[str, str]:
 
 @pytest.mark.usefixtures("storage")
 def test_a_pod_that_is_killed_costs_a_cell_and_the_table_is_whole(space: Space) -> None:
-    words = ["probe", "run", "smoke", "--axis", "children", "--seconds", "400", "--output", SMOKE]
-    start(space, "smoke", {"args": [*words, "--shard", "$(JOB_COMPLETION_INDEX)/2"]})
+    start(space, "smoke")
     records = Records(SMOKE)
     space.until("a cell is under way", lambda: records.known(print).started)
     pod = space.pods("job-name=smoke,batch.kubernetes.io/job-completion-index=0")[0]["metadata"]["name"]

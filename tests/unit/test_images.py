@@ -1,4 +1,4 @@
-"""The locks of the images against the pins that they were made from."""
+"""The images: their locks against the pins that they were made from, and what they share with manifests and ranks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from unittest import mock
 
 import pytest
 import setuptools
+import yaml
+
+from trainer.launch import mpi
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +53,23 @@ def test_the_locks_hold_what_setup_pins(metadata: Mapping[str, Any], accelerator
 def test_only_the_lock_of_gpus_brings_cuda() -> None:
     assert not [name for name in locked("cpu") if name.startswith("nvidia-")]
     assert "nvidia-nccl-cu12" in locked("gpu")
+
+
+def test_the_driver_of_a_gpu_node_is_found_by_ranks_on_other_machines() -> None:
+    """GKE mounts it without a word; ranks that sshd starts have nothing of the image's environment but is passed."""
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    found = re.search(
+        r"^ENV PATH=\S+:/usr/local/nvidia/bin (LD_LIBRARY_PATH)=/usr/local/nvidia/lib64$", text, re.MULTILINE
+    )
+    assert found
+    assert found[1].startswith(mpi.PASSED_ON)
+
+
+def test_manifests_name_the_image_that_make_builds() -> None:
+    """And not with the tag latest, of which Kubernetes asks a registry although the image was loaded onto the node."""
+    [image] = yaml.safe_load((ROOT / "k8s" / "site" / "kustomization.yaml").read_text())["images"]
+    built = re.search(r"^IMAGE \?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert built
+    assert built[1] == f"{image['newName']}:{image['newTag']}"
+    assert image["newTag"] != "latest"
+    assert not [path for path in (ROOT / "k8s").rglob("*.yaml") if "imagePullPolicy" in path.read_text()]

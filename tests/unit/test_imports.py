@@ -27,7 +27,7 @@ ORDER = [
     {"library", "bench", "rank"},
     {"compare", "predict", "doctor", "probe"},
     {"parsing"},
-    {"cli_probe_network"},
+    {"cli_probe_job", "cli_probe_network"},
     {
         "cli_cluster",
         "cli_data",
@@ -64,6 +64,7 @@ WITHOUT_TENSORFLOW = {
     "cli_cluster",
     "cli_doctor",
     "cli_probe",
+    "cli_probe_job",
     "cli_probe_network",
     "doctor",
     "cli_job",

@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.cluster import command
+from trainer.cluster.command import Parse
 from trainer.config import WatchdogConfig
 from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapsnetError, ConfigError, note
 from trainer.launch import hosts, memory_kills, mpi, supervisor
 from trainer.launch.hosts import Host
 from trainer.launch.supervisor import Ending, Rank
 from trainer.output import attempts
-from trainer.output.ledger import Ledger
-from trainer.storage import place
+from trainer.output.ledger import FOLDER, Ledger
+from trainer.storage import join, make_folder
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what a container wrote there beside its exit code."""
@@ -47,40 +49,46 @@ class Job:
     hostfile: Path | None
 
 
-def job_of(environment: Mapping[str, str], ranks: int, hostfile: Path | None) -> Job:
+def job_of(environment: Mapping[str, str], ranks: int, hostfile: Path | None, parse: Parse) -> Job:
     """Raises ConfigError, StorageRefused where something is missing or makes no sense."""
-    recipe, output = environment.get("CAPSNET_RECIPE", ""), environment.get("CAPSNET_OUTPUT", "")
-    data = environment.get("CAPSNET_DATA", "")
-    if not recipe or not output:
-        raise ConfigError(f"{'CAPSNET_OUTPUT' if recipe else 'CAPSNET_RECIPE'} is not set; see 'capsnet job --help'")
-    place(output)
-    try:
-        options = shlex.split(environment.get("CAPSNET_OPTIONS", ""))
-    except ValueError as error:
-        raise ConfigError(f"CAPSNET_OPTIONS: {error}") from None
-    arguments = ["train", recipe, *(["--data.uri", data] if data else []), "--run", output, *options]
+    arguments, _ = command.train(environment, parse, "CAPSNET_")
     name = environment.get("CAPSNET_JOB") or f"{socket.gethostname()}-{os.getpid()}"
-    return Job(arguments, output, name, ranks, hostfile)
+    return Job(arguments, environment["CAPSNET_OUTPUT"], name, ranks, hostfile)
 
 
-def run(job: Job) -> int:
+def run(describe: Callable[[], Job], *, several_pods: bool) -> int:
     """Makes attempts until the run is done or cannot be, and leaves the cause for Kubernetes.
+
+    Args:
+        describe: what to run; what it raises ends the job like anything else.
+        several_pods: this is the launcher of an MPIJob.
 
     Returns:
         The exit code: 75 for a pod that is to be started again, anything else is final.
     """
     try:
-        ending = attempts.run(Ledger(job.output), job.name, lambda requests: _attempt(job, requests))
-    except CapsnetError as error:  # the ledger refuses, or cannot be reached
+        ending = _attempts(describe())
+    except CapsnetError as error:  # the settings are wrong, or the ledger refuses or cannot be reached
         note(str(error))
         passes = error.exit_code == EXIT_UNEXPECTED
         ending = Ending(EXIT_INTERRUPTED if passes else error.exit_code, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        ending = Ending(EXIT_UNEXPECTED, f"{type(error).__name__}: {error}")
     leave_word(ending)
-    if job.hostfile is not None and ending.code not in (EXIT_DONE, EXIT_INTERRUPTED):
+    if several_pods and ending.code not in (EXIT_DONE, EXIT_INTERRUPTED):
         from trainer.cluster import pods
 
         pods.end_job()
     return ending.code
+
+
+def _attempts(job: Job) -> Ending:
+    try:
+        make_folder(join(job.output, FOLDER))
+    except OSError as error:
+        raise ConfigError(f"CAPSNET_OUTPUT: {job.output} cannot be made ({error.strerror}); give another") from None
+    return attempts.run(Ledger(job.output), job.name, lambda requests: _attempt(job, requests))
 
 
 def _attempt(job: Job, requests: list[int]) -> Ending:

@@ -1,4 +1,4 @@
-"""What the launcher asks the cluster of its worker pods, with the rights of its service account (k8s/base/mpijob)."""
+"""What the launcher asks the cluster of its worker pods, with the rights of its service account (k8s/bases/mpijob)."""
 
 from __future__ import annotations
 

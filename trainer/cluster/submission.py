@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +51,11 @@ def new_name(folder: Path, now: time.struct_time) -> str:
     return f"{stem[:36].rstrip('-')}-{time.strftime('%m%d-%H%M%S', now)}"
 
 
-def prepare(request: Request, check: Callable[[str, str, Sequence[str]], None]) -> Submission:
+def prepare(request: Request, check: Callable[[Mapping[str, str]], None]) -> Submission:
     """Renders a run over its overlay; nothing is sent.
 
     Args:
-        check: gets recipe, data URI and options, and raises ConfigError where they make no configuration.
+        check: gets the settings of the run, and raises ConfigError where they make none.
 
     Raises:
         ConfigError, StorageRefused: kubectl is missing, or something that was given is wrong.
@@ -79,7 +79,7 @@ def prepare(request: Request, check: Callable[[str, str, Sequence[str]], None]) 
                 f"or give --{key.lower()}"
             )
         place(value)
-    check(settings["RECIPE"], settings.get("DATA", ""), shlex.split(settings.get("OPTIONS", "")))
+    check(settings)
     manifest = overlay.render_run(folder, base, name, request.image, changed)
     return Submission(name, manifest, overlay.parsed(manifest, request.overlay))
 

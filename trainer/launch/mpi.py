@@ -27,6 +27,7 @@ SSH = ("ssh", "-F", str(SSH_CONFIG))
 PASSED_ON = (
     *("CAPSNET_", "HOROVOD_", "NCCL_", "TF_", "XLA_", "OPAL_PREFIX", "PYTHON", "XDG_CACHE_HOME", "MPLCONFIGDIR"),
     *("GOOGLE_", "STORAGE_EMULATOR_HOST", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"),
+    "LD_LIBRARY_PATH",  # of the image, with the driver on GKE: sshd's sessions have none; mpirun puts its own before it
 )
 """Beginnings of the variables that ranks on other machines get from the launcher."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trainer import cli
 from trainer.cli_cluster import check_settings, fields_of
 from trainer.cluster import overlay
 from trainer.cluster.api import refusal
@@ -53,7 +54,7 @@ def test_fields_follow_the_options_of_the_overlay() -> None:
     fields = fields_of(["train.epochs=2", "train.budget_seconds=1"])
     changed = changes(request(fields=fields), BASE, "other", "n")
     assert changed == {"OPTIONS": "--seed 1 --train.epochs 2 --train.budget_seconds 1"}
-    check_settings("quick", "", changed["OPTIONS"].split())
+    check_settings({**BASE.settings, **changed}, cli._parsed)
 
 
 def test_the_kustomization_repeats_nothing_of_the_overlay() -> None:
@@ -82,11 +83,19 @@ def test_what_is_no_field_is_refused(text: str, words: str) -> None:
         fields_of([text])
 
 
-def test_values_are_checked_before_anything_is_sent() -> None:
-    with pytest.raises(ConfigError, match=r"train\.epochs.*abc"):
-        check_settings("quick", "", ["--train.epochs", "abc"])
-    with pytest.raises(ConfigError, match="unknown recipe nonsense"):
-        check_settings("nonsense", "", [])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"OPTIONS": "--train.epochs abc"}, r"train\.epochs.*abc"),
+        ({"OPTIONS": "--train.epoch 3"}, r"OPTIONS: unknown option --train\.epoch \(did you mean --train\.epochs\?\)"),
+        ({"OPTIONS": "--data.name 'a"}, "OPTIONS: No closing quotation"),
+        ({"RECIPE": "nonsense"}, "unknown recipe nonsense"),
+        ({"OUTPUT": ""}, "OUTPUT is not set"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_sent(wrong: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_settings({**BASE.settings, **wrong}, cli._parsed)
 
 
 @pytest.mark.parametrize(
