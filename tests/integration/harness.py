@@ -28,8 +28,6 @@ SMALL = {
     "train.threads": "1",
     "log.every_steps": "1",
     "log.observe_every_steps": "0",
-    "watchdog.silence_seconds": "4",
-    "watchdog.hang_seconds": "6",
 }
 OFTEN = {"checkpoint.every_steps": "7", "evaluate.every_epochs": "0.2", "log.every_steps": "3"}
 STEPS = 39  # of half an epoch of 78

@@ -17,12 +17,11 @@ from PIL import Image
 
 from tests.integration.harness import PATIENCE, SMALL, STEPS, last_step, leftovers, records
 
-FIELDS = {name: value for name, value in SMALL.items() if not name.startswith("watchdog")}
 ARMS = "dynamic,uniform,wild:optimizer.learning_rate=1e30"
 
 
 def words(output: Path, *arguments: str, fields: dict[str, str] | None = None) -> list[str]:
-    given = {**FIELDS, **(fields or {})}
+    given = {**SMALL, **(fields or {})}
     typed = [f"--{name}={value}" for name, value in given.items()]
     return [sys.executable, "-m", "trainer", "compare", "sabour2017", "--output", str(output), *arguments, *typed]
 

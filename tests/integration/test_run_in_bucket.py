@@ -87,12 +87,11 @@ def test_interrupted_and_resumed_it_is_the_run_that_was_not(
 
 def test_two_ranks_write_one_run_and_each_leaves_its_log_of_each_attempt(bucket: Bucket, tmp_path: Path) -> None:
     uri = f"{bucket.uri}/runs/two"
-    patient = {"watchdog.silence_seconds": "60", "watchdog.hang_seconds": "60"}
-    run = in_bucket(uri, ranks=2, fields=patient)
+    run = in_bucket(uri, ranks=2)
     wait_for_checkpoint(run, uri, 7)
     run.signal(signal.SIGTERM)
     assert run.finish()[0] == 75
-    code, output = in_bucket(uri, new=False, ranks=2, fields=patient).finish()
+    code, output = in_bucket(uri, new=False, ranks=2).finish()
     assert code == 0, output
     steps = [each["step"] for each in records(uri, tmp_path) if each["kind"] == "train"]
     assert steps == [*range(3, STEPS, 3), STEPS]
