@@ -119,6 +119,7 @@ def test_a_cell_of_two_ranks_is_timed_in_parts_and_trained(tmp_path: Path) -> No
     # the batch is shared; records keep seven digits
     assert two["multiply_adds"] == pytest.approx(one["multiply_adds"] / 2, rel=1e-6)
     assert 0 < two["reduction_seconds"] < 10
-    assert two["exposed_seconds"] == pytest.approx(two["step_seconds"] - two["local_seconds"])
+    exposed = two["step_seconds"] - two["local_seconds"]
+    assert two["exposed_seconds"] == pytest.approx(exposed, abs=1e-6 * two["step_seconds"])  # three of seven digits
     assert two["images_per_second"] > 0
     assert 0 <= two["input_wait"] < 1
