@@ -67,13 +67,15 @@ def main() -> int:
     parser.add_argument("--only", default="", help="shapes whose name contains this, as J100")
     parser.add_argument("--algorithm", default="dynamic", choices=routing.names(), help="default: dynamic")
     parser.add_argument("--agreement", default="dot", choices=("dot", "cosine"), help="of dynamic (default: dot)")
+    parser.add_argument("--blocks", default="0", metavar="BYTES", help="of votes, as 64MiB (default: the device's own)")
     parser.add_argument("--forward", action="store_true", help="also the forward pass alone")
     parsed = parser.parse_args()
     if parsed.cell:
         print(json.dumps(_measure(**parsed.cell)))
         return 0
     shapes = [shape for shape in SHAPES if parsed.only in str(shape)]
-    found = _run(shapes, {"algorithm": parsed.algorithm, "agreement": parsed.agreement}, parsed.repeats, parsed.forward)
+    rule = {"algorithm": parsed.algorithm, "agreement": parsed.agreement, "block_bytes": parsed.blocks}
+    found = _run(shapes, rule, parsed.repeats, parsed.forward)
     _print(found)
     if parsed.json:
         parsed.json.write_text(json.dumps(found, indent=2) + "\n")
@@ -183,7 +185,7 @@ def _step(
     weights_JQ = tf.constant(random.standard_normal((parents, pose), dtype=np.float32))
 
     implementation = "stored" if name == KEPT else "auto"
-    config = RoutingConfig.model_validate({**rule, "iterations": ITERATIONS, "implementation": implementation})
+    config = RoutingConfig.model_validate({"iterations": ITERATIONS, "implementation": implementation, **rule})
     module = routing.get(config.algorithm)
     extra = {
         key: tf.constant(random.standard_normal(spec.shape, dtype=np.float32))
@@ -254,14 +256,14 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
     from trainer.config import RoutingConfig
     from trainer.model.routing import LayerSizes, Transform
     from trainer.model.routing.agreement import Rule
-    from trainer.model.routing.choice import choose
+    from trainer.model.routing.choice import choose, on_gpu
     from trainer.model.routing.full_blocks import FullBlocks
 
     batch, children, pose_in = poses_BIP.shape
     transform = Transform(tuple(parts_TPJQ))
     sizes = LayerSizes(children, transform.transforms, transform.parents, pose_in, transform.pose)
     positions = children // transform.transforms
-    block = choose(RoutingConfig(), sizes._replace(transforms=children), batch).transforms
+    block = choose(RoutingConfig(), sizes._replace(transforms=children), batch, gpu=on_gpu()).transforms
     poses_BNTP = tf.reshape(poses_BIP, [batch, positions, -1, pose_in])
     poses_XTP = tf.reshape(tf.transpose(poses_BNTP, [1, 0, 2, 3]), [positions * batch, -1, pose_in])
     blocks = FullBlocks(poses_XTP, transform, (max(1, block // positions), 1), Rule(1, leaky=False), False)

@@ -114,6 +114,9 @@ class RoutingConfig(Section):
     memory_bytes: ByteSize = neutral(
         ByteSize(2**30), gt=0, description="what a layer may hold between its passes, as 1GiB"
     )
+    block_bytes: ByteSize = neutral(
+        ByteSize(0), ge=0, description="votes of a block where they are made again, as 64MiB; 0 goes by the device"
+    )
     xla: bool = neutral(True, description="compile the routing (not the convolutions) with XLA")
     em: EmConfig = EmConfig()
 

@@ -18,5 +18,12 @@ def count(devices: Path = DEVICES) -> int:
     files = [path for path in devices.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     if files or shutil.which("nvidia-smi") is None:
         return len(files)
+    return len(names())
+
+
+def names() -> list[str]:
+    """What the driver calls them; none where nvidia-smi is not there or does not answer."""
+    if shutil.which("nvidia-smi") is None:
+        return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return re.findall(r"^GPU \d+: (.*?) \(UUID", listed.stdout, re.MULTILINE)

@@ -14,7 +14,7 @@ from trainer.config import HeadConfig, PrimaryConfig, RoutingConfig
 from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
-from trainer.model.routing.choice import STREAMED, choose
+from trainer.model.routing.choice import STREAMED, choose, on_gpu
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
@@ -193,7 +193,7 @@ class CapsuleLayer(keras.layers.Layer):
         """Which implementation of its routing a batch of this size gets, and why; None where there is but one."""
         if self.routing.algorithm not in STREAMED and not self.routing.needs_votes:
             return None
-        found = choose(self.routing, self.sizes, batch)
+        found = choose(self.routing, self.sizes, batch, gpu=on_gpu())
         return f"{found.implementation}: {found.why}"
 
     def call(

@@ -1,5 +1,7 @@
 """Seconds, or memory, of a network's passes, in this process: ``python -m trainer.probe.passes times|memory SPEC``.
 
+On a GPU both are measured at once: its allocator counts what it hands out, however much it keeps.
+
 Forward, forward with backward, and the whole step with its update are timed in turn, with a matrix product of known
 size beside each, so that a slow minute of the machine falls on all and shows.
 """
@@ -20,15 +22,16 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import config as configuration
-from trainer import configs, distributed, losses, optimizer
+from trainer import configs, distributed, losses, optimizer, runtime
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.memory import peak_mib
 from trainer.model import costs, network, routing
-from trainer.probe.records import COLLAPSED, NOT_FINITE
+from trainer.model.routing.choice import on_gpu
+from trainer.probe.records import COLLAPSED, MEMORY, NOT_FINITE
 
 ALONE = World()
-SIDE = 768
+SIDE, GPU_SIDE = 768, 8192
 """Of the reference matrix product."""
 ROUNDS, SECONDS = 7, 10.0
 """At least three rounds, at most so many, and no new one after so many seconds."""
@@ -40,10 +43,14 @@ def main(what: str, spec: Path) -> int:
     """Prints what it found as the last line, in JSON."""
     given = json.loads(spec.read_text())
     config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
-    tf.config.threading.set_intra_op_parallelism_threads(config.train.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, config.train.threads))
-    passes = passes_of(config)
-    print(json.dumps({"held_mib": _memory(passes["step"])} if what == "memory" else measured(config, passes)))
+    runtime.set_up(config, ALONE)
+    try:
+        passes = passes_of(config)
+        found: dict[str, Any] = {"held_mib": _memory(passes["step"])} if what == "memory" or on_gpu() else {}
+        found |= measured(config, passes) if what == "times" else {}
+    except tf.errors.ResourceExhaustedError as error:
+        found = {"outcome": MEMORY, "why": str(error).splitlines()[0]}
+    print(json.dumps(found))
     return 0
 
 
@@ -67,7 +74,7 @@ def measured(config: RunConfig, passes: Mapping[str, Callable[[], tf.Tensor]]) -
         numbers[f"{name}_spread"] = (high - low) / statistics.median(seconds)
     total = costs.costs(config.model).total
     macs = total.multiply_adds * config.train.global_batch_size
-    rate = SIDE**3 / numbers["reference_seconds"]
+    rate = reference_side() ** 3 / numbers["reference_seconds"]
     numbers |= {
         "multiply_adds": macs,
         "parameters": total.parameters,
@@ -142,8 +149,12 @@ def passes_of(config: RunConfig, world: World = ALONE) -> dict[str, Callable[[],
     return found if world.alone else {**found, "local": local, "reduction": reduction}
 
 
+def reference_side() -> int:
+    return GPU_SIDE if on_gpu() else SIDE
+
+
 def reference() -> Callable[[], tf.Tensor]:
-    left = tf.random.stateless_uniform([SIDE, SIDE], [0, 0])
+    left = tf.random.stateless_uniform([reference_side()] * 2, [0, 0])
 
     @tf.function(autograph=False)
     def product() -> tf.Tensor:
@@ -162,6 +173,11 @@ def _memory(step: Callable[[], tf.Tensor]) -> float:
     """MiB that a step holds at its peak above a process at rest, weights not counted."""
     for _ in range(WARM_UP):
         step().numpy()
+    if on_gpu():
+        rest = tf.config.experimental.get_memory_info("GPU:0")["current"]
+        tf.config.experimental.reset_memory_stats("GPU:0")
+        step().numpy()
+        return (tf.config.experimental.get_memory_info("GPU:0")["peak"] - rest) / 2**20
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew

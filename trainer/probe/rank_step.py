@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from trainer import config as configuration
-from trainer import configs, distributed
+from trainer import configs, distributed, runtime
 from trainer.model import costs
-from trainer.probe.passes import SIDE, WARM_UP, passes_of, reference
+from trainer.probe.passes import WARM_UP, passes_of, reference, reference_side
 from trainer.probe.together import slowest
 
 ROUNDS = 15
@@ -29,7 +28,7 @@ def main(spec: Path) -> int:
     config = configuration.with_overrides(configs.load(given["recipe"]), given["fields"])
     world = distributed.by_mpirun()
     distributed.join(world)
-    tf.config.threading.set_intra_op_parallelism_threads(config.train.threads)
+    runtime.set_up(config, world)
     runs = {"reference": reference(), **passes_of(config, world)}
     taken_TK = []
     for turn in range(WARM_UP + ROUNDS):
@@ -53,7 +52,7 @@ def main(spec: Path) -> int:
             "parameters": total.parameters,
             "gradient_bytes": 4 * total.parameters,
             "multiply_adds": macs,
-            "floor_seconds": costs.FORWARD_AND_BACKWARD * macs / (SIDE**3 / seconds["reference"]),
+            "floor_seconds": costs.FORWARD_AND_BACKWARD * macs / (reference_side() ** 3 / seconds["reference"]),
             "exposed_seconds": seconds["step"] - seconds.get("local", seconds["step"]),
         }
         print(json.dumps(found), flush=True)

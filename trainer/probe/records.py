@@ -19,7 +19,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import psutil
 
 from trainer.config import StorageConfig
 from trainer.errors import CapsnetError, ConfigError, ObjectChanged, StorageError, StorageRefused
+from trainer.launch import gpus
 from trainer.probe.study import Arm, Axis, Budget, Cell, Study, Thresholds, fingerprint, joined
 from trainer.storage import (
     Location,
@@ -263,4 +265,11 @@ def hardware() -> dict[str, Any]:
         "cpu": model or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": psutil.virtual_memory().total // 2**20,
+        **({"gpus": cards} if (cards := gpus.names()) else {}),
     }
+
+
+def machine(of: Mapping[str, Any]) -> str:
+    """In words, what of ``hardware`` says whether times compare."""
+    cards = Counter(of.get("gpus", ()))
+    return ", ".join([*(f"{count} x {name}" for name, count in cards.items()), of.get("cpu", "")])

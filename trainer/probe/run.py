@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.errors import CapsnetError, ConfigError, InterruptedRun
 from trainer.probe import collect, limits, todo
-from trainer.probe.records import ERROR, Records, Result, hardware, software
+from trainer.probe.records import ERROR, Records, Result, hardware, machine, software
 from trainer.probe.study import Cell, Study, cells, config_of, split
 from trainer.probe.watch import Watched, watch
 from trainer.progress import clock
@@ -57,9 +57,10 @@ def run(
     records.claim(study)
     collect.unpack(output, say)
     known = records.known(say)
-    others = sorted({result.hardware.get("cpu", "") for result in known.results.values()} - {hardware()["cpu"]})
+    here = machine(hardware())
+    others = sorted({machine(result.hardware) for result in known.results.values()} - {here})
     if others:
-        say(f"cells there were measured on {'; '.join(others)}, this is {hardware()['cpu']}: times do not compare")
+        say(f"cells there were measured on {'; '.join(others)}, this is {here}: times do not compare")
     if noisy_again:
         if others:
             raise ConfigError(f"{output}: cells of another machine are not measured again on this one")

@@ -1,4 +1,4 @@
-"""Which implementation of its routing a layer gets, from its sizes alone: before TensorFlow is imported.
+"""Which implementation of its routing a layer gets, from its sizes and the device, without TensorFlow.
 
 Axes: B batch, I children, N positions, T transforms, I = N x T, J parents, P/Q child/parent pose size.
 """
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 3 * 2**20
 """Votes, or couplings, of one block in float32. What is made in one pass over a block should stay in a core's
 second-level cache; smaller blocks cost more in starting operations. Measured with 1 to 12 MB: 2 to 4 MB were best."""
+GPU_BLOCK_BYTES = 128 * 2**20
+"""The same on a GPU, where a block must be enough work for all of it."""
 MOST_BLOCKS = 256
 """Blocks are larger where there would be more: a graph of 2,048 blocks took more than three and a half minutes to
 build, one of 256 less than half a minute, and its step was as fast."""
@@ -45,7 +47,7 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choice:
+def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None, *, gpu: bool = False) -> Choice:
     """The configured implementation, or by 'auto' the faster one that keeps to ``memory_bytes``.
 
     Votes that are stored exist three times over in a training step (themselves, their gradient, and a product in
@@ -59,7 +61,7 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None) -> Choic
     keep: Keep = "nothing" if couplings > config.memory_bytes else "couplings"
     if 2 * couplings <= config.memory_bytes:
         keep = "all"
-    block = _block(config, sizes, records)
+    block = _block(config, sizes, records, config.block_bytes or (GPU_BLOCK_BYTES if gpu else BLOCK_BYTES))
     asked = config.implementation != "auto"
     implementation: Literal["stored", "streamed"]
     if config.implementation != "auto":
@@ -88,33 +90,44 @@ def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform
     """For children and a transform as ``route`` has them."""
     batch, children, pose_in = poses_BIP.shape
     sizes = LayerSizes(children, transform.transforms, transform.parents, pose_in, transform.pose)
-    return choose(config, sizes, batch)
+    return choose(config, sizes, batch, gpu=on_gpu())
 
 
-def _block(config: RoutingConfig, sizes: LayerSizes, records: int) -> tuple[int, int]:
+def on_gpu() -> bool:
+    """Whether this process computes on a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
+def _block(config: RoutingConfig, sizes: LayerSizes, records: int, votes: int) -> tuple[int, int]:
     """Transforms and positions of a block: by its votes, or by its couplings where none are made, as positions share
     transforms and lengths of votes are not asked for.
 
     A block is one batched multiplication, of a matrix for each transform, or for each transform and record.
+
+    Args:
+        votes: bytes of them.
     """
     positions = sizes.children // sizes.transforms
     made = positions == 1 or config.by_cosine
     child = 4 * records * sizes.parents * (sizes.pose if made else 1)
     if positions == 1:
-        return _fitting(child, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
-    block_positions = _fitting(child, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
+        return _fitting(votes // child, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
+    block_positions = _fitting(votes // child, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
     if block_positions < positions:
         return 1, block_positions
-    transforms = _fitting(child * positions, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
+    fitting = votes // (child * positions)
+    transforms = _fitting(fitting, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
     return transforms, block_positions
 
 
-def _fitting(each: int, count: int, blocks: int, largest: int) -> int:
-    """How many of so many bytes make one of at most so many blocks, evened out over those that are needed.
+def _fitting(fitting: int, count: int, blocks: int, largest: int) -> int:
+    """How many make one of at most so many blocks, where so many fit, evened out over those that are needed.
 
     Never more than ``largest``, for which there may be more blocks.
     """
-    most = min(largest, max(1, min(count, BLOCK_BYTES // each), math.ceil(count / blocks)))
+    most = min(largest, max(1, min(count, fitting), math.ceil(count / blocks)))
     return math.ceil(count / math.ceil(count / most))
 
 

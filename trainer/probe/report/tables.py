@@ -9,7 +9,7 @@ from html import escape
 
 from trainer.probe import limits, studies
 from trainer.probe.limits import Fit, Found, Limit, Point
-from trainer.probe.records import OK
+from trainer.probe.records import OK, machine
 from trainer.probe.report.words import SEPARATOR
 from trainer.probe.study import Axis, Study
 
@@ -194,7 +194,7 @@ def every_cell(study: Study, found: Found) -> str:
 
 def provenance(found: Found) -> str:
     seen = [result for _, result in found if result.software]
-    machines = sorted({f"{r.hardware.get('cpu')}, {r.hardware.get('cores')} cores" for r in seen})
+    machines = sorted({f"{machine(r.hardware)}, {r.hardware.get('cores')} cores" for r in seen})
     versions = sorted({", ".join(f"{name} {value}" for name, value in r.software.items()) for r in seen})
     told = "; ".join(machines) or "not measured"
     noise = [r.numbers["reference_seconds"] for r in seen if "reference_seconds" in r.numbers]
