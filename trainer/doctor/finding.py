@@ -54,4 +54,6 @@ def answered(command: list[str], seconds: float) -> Answer:
             os.killpg(process.pid, signal.SIGKILL)
             return Answer(-1, f"no end within {seconds:g} s")
     lines = (output if process.returncode == 0 else errors or output).strip().splitlines()
+    if process.returncode < 0:  # its last line is of what it did before
+        return Answer(process.returncode, f"ended by {signal.Signals(-process.returncode).name}", len(lines))
     return Answer(process.returncode, lines[-1] if lines else f"ended with {process.returncode}", len(lines))
