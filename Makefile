@@ -29,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export CAPSNET_FRONT := make
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help train evaluate predict compare export tensorboard probe doctor recipes test test-unit test-cluster lint format bench bench-routing bench-parts horovod image lock clean
+.PHONY: help train evaluate predict compare export tensorboard probe doctor recipes test test-unit test-cluster lint format bench bench-routing bench-parts bench-xla horovod image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-parts: $(TESTING) ## where a recipe's step spends time and memory, part by
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)
 	@REBUILD=1 $(MAKE) --no-print-directory $(HOROVOD)
+
+bench-xla: $(TESTING) ## what XLA makes of recipes' training steps
+	@$(BIN)/python -m tools.bench_xla $(ARGS)
 
 image: ## build the container image (IMAGE=, ACCELERATOR=cpu or gpu)
 	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) \

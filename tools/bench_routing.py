@@ -254,9 +254,10 @@ def _products(poses_BIP: Any, parts_TPJQ: Sequence[Any], backward: bool) -> list
     import tensorflow as tf
 
     from trainer.config import RoutingConfig
+    from trainer.devices import on_gpu
     from trainer.model.routing import LayerSizes, Transform
     from trainer.model.routing.agreement import Rule
-    from trainer.model.routing.choice import choose, on_gpu
+    from trainer.model.routing.choice import choose
     from trainer.model.routing.full_blocks import FullBlocks
 
     batch, children, pose_in = poses_BIP.shape

@@ -85,6 +85,9 @@ def _finish(tensors: Any) -> None:
     """Waits for all of them."""
     import tensorflow as tf
 
+    if tf.config.get_visible_devices("GPU"):
+        tf.test.experimental.sync_devices()
+        return
     for tensor in tf.nest.flatten(tensors):
         tf.reshape(tensor, [-1])[0].numpy()
 

@@ -42,8 +42,8 @@ class Journal:
     def show(self, step: int, epoch: float, values: Mapping[str, float], images_per_second: float, eta: float) -> None:
         """The live line."""
 
-    def text(self, line: str) -> None:
-        """Something else in place of the live line."""
+    def now_and_then(self, line: str) -> None:
+        """Something else in place of the live line, where one is due."""
 
     def end_line(self) -> None:
         """Before anything else is printed."""
@@ -96,8 +96,8 @@ class FirstRankJournal(Journal):
     def show(self, step: int, epoch: float, values: Mapping[str, float], images_per_second: float, eta: float) -> None:
         self._progress.show(step, epoch, values, images_per_second, eta)
 
-    def text(self, line: str) -> None:
-        self._progress.text(line)
+    def now_and_then(self, line: str) -> None:
+        self._progress.now_and_then(line)
 
     def end_line(self) -> None:
         self._progress.end_line()

@@ -353,8 +353,7 @@ class Loop:
 
         def before_batch(number: int) -> None:
             self._mark("evaluating")
-            if self.journal.progress_due:
-                self.journal.text(f"step {self.step}/{self.total_steps}  evaluating, batch {number + 1}")
+            self.journal.now_and_then(f"step {self.step}/{self.total_steps}  evaluating, batch {number + 1}")
 
         with (
             optimizer.averaged(self.update, self.network.trainable_variables),

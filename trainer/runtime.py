@@ -5,16 +5,49 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import socket
+import subprocess
 import sys
 
 from trainer import memory
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.errors import ConfigError
+from trainer.launch.gpus import count as count_gpus
 
 ENV_DEVICE = "CAPSNET_DEVICE"
 """``gpu``: a rank that sees no GPU ends instead of training on a CPU. Jobs that ask a cluster for GPUs set it."""
+
+
+NOTES = "|".join(
+    (
+        "^WARNING: All log messages before absl",
+        r"^I[0-9]{4} [0-9:.]+ ",
+        "Unable to register cu[A-Za-z]+ factory",  # at each import of TensorFlow 2.18 beside CUDA
+    )
+)
+"""What TensorFlow says of itself on a machine with GPUs whatever TF_CPP_MIN_LOG_LEVEL is, as a pattern of grep."""
+
+
+def quieten() -> None:
+    """Leaves NOTES out of what libraries write to stderr from here on, where there are GPUs.
+
+    By a process that ends with this one, as what a library says before it crashes must be seen too. Python's own
+    ``sys.stderr`` goes where it went.
+    """
+    grep = shutil.which("grep")
+    if grep is None or not count_gpus():
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    command = [grep, "--line-buffered", "--text", "--invert-match", "--extended-regexp", NOTES]
+    # a session of its own: Ctrl-C is for this process, which may have more to say
+    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=kept, start_new_session=True)
+    assert reader.stdin is not None
+    os.dup2(reader.stdin.fileno(), 2)
+    reader.stdin.close()
+    sys.stderr = os.fdopen(kept, "w", buffering=1, errors="backslashreplace")
 
 
 def import_tensorflow() -> None:
@@ -24,6 +57,8 @@ def import_tensorflow() -> None:
     draws imports it later. A seventh goes to collections of garbage among objects that stay: none are made meanwhile,
     and later ones pass over what is there by now.
     """
+    if "tensorflow" not in sys.modules:
+        quieten()
     if not {"tensorflow", "matplotlib"} & sys.modules.keys():
         sys.modules["matplotlib"] = None  # type: ignore[assignment]  # to import it fails, which Keras expects
         gc.disable()

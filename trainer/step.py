@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import distributed, losses, optimizer, weights
+from trainer import devices, distributed, losses, optimizer, weights
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.model.network import CapsNet
@@ -159,7 +159,9 @@ def make_step(
     columns = [STOP, DAMAGED, GRADIENT_FINITE, LOSS, CORRECT, *term_names]
     dtype = tf.float64 if config.train.precision == "float64" else tf.float32
 
-    @tf.function(jit_compile=config.train.xla, autograph=False)
+    fused = devices.whole_passes(config.train)
+
+    @tf.function(jit_compile=fused, autograph=False)
     def forward_backward(
         image: tf.Tensor, label: tf.Tensor, sources: tf.Tensor | None = None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -195,6 +197,11 @@ def make_step(
         *gradients, row = [total / tf.cast(parts, total.dtype) for total in sums]
         return gradients, row
 
+    @tf.function(jit_compile=fused, autograph=False)
+    def apply(*gradients: tf.Tensor) -> tf.Tensor:
+        update.apply(gradients, variables)
+        return tf.constant(True)
+
     @tf.function(autograph=False)
     def train(
         image: tf.Tensor, label: tf.Tensor, whole: tf.Tensor, stop: tf.Tensor, *sources: tf.Tensor
@@ -213,12 +220,8 @@ def make_step(
         finite &= tf.math.is_finite(tf.norm(norms_V))
         rate = learning_rate(step)
 
-        def apply() -> tf.Tensor:
-            update.learning_rate.assign(rate)
-            update.apply(gradients, variables)
-            return tf.constant(True)
-
-        tf.cond(finite, apply, lambda: tf.constant(False))
+        update.learning_rate.assign(rate)
+        tf.cond(finite, lambda: apply(*gradients), lambda: tf.constant(False))
         loss_scale.update(finite)
         step.assign_add(1)
         return table_RK, norms_V, finite, rate

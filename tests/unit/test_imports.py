@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2] / "trainer"
 ORDER = [
     {"errors", "memory", "intervals", "stopping"},
     {"config"},
+    {"devices"},
     {"storage", "hints"},
     {"launch"},
     {"distributed", "configs", "checkpoint", "progress", "metrics"},
@@ -45,6 +46,7 @@ ORDER = [
 WITHOUT_TENSORFLOW = {
     "errors",
     "config",
+    "devices",
     "storage",
     "launch",
     "output",

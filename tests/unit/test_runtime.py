@@ -35,3 +35,27 @@ def test_a_rank_that_is_to_have_a_gpu_does_not_train_on_a_cpu(
     monkeypatch.setenv(runtime.ENV_DEVICE, device)
     with pytest.raises(ConfigError, match=words):
         runtime.set_up(configs.load("quick"), World())
+
+
+def test_notes_of_libraries_are_left_out_where_there_are_gpus() -> None:
+    program = """
+import os, sys
+from trainer import runtime
+runtime.count_gpus = lambda: 1
+runtime.quieten()
+note = "I0000 00:00:1795789174.883892     843 gpu_device.cc:2022] Created device"
+factory = "E0000 00:00:1795789165.960230     843 cuda_dnn.cc:8310] Unable to register cuDNN factory: Attempting"
+failure = "E0000 00:00:1795789165.960230     843 cuda_driver.cc:152] failed call to cuInit: no CUDA-capable device"
+os.write(2, f"{note}\\n{factory}\\n{failure}\\n".encode())
+print("of Python", file=sys.stderr)
+os.write(2, b"its last words\\n")
+os.kill(os.getpid(), 11)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == -11
+    said = sorted(done.stderr.splitlines())
+    assert [line.rpartition("] ")[2] for line in said] == [
+        "failed call to cuInit: no CUDA-capable device",
+        "its last words",
+        "of Python",
+    ]

@@ -22,10 +22,10 @@ class TrainConfig(Section):
     initial_loss_scale: float = Field(2.0**15, ge=1, description="float16: first loss scale")
     loss_scale_growth_steps: int = Field(1000, ge=1, description="float16: good steps before the scale doubles")
     max_skipped_steps: int = Field(20, ge=1, description="float16: overflows in a row that count as divergence")
-    xla: bool = neutral(
-        False,
-        description="compile forward and backward pass as a whole; on a CPU convolutions get slower by it, and "
-        "model.routing.xla compiles the routing alone",
+    xla: Literal["auto"] | bool = neutral(
+        "auto",
+        description="compile forward and backward pass, and the update, each as a whole; auto: on a GPU, as on a CPU "
+        "convolutions get slower by it (model.routing.xla compiles the routing alone)",
     )
     deterministic: bool = Field(True, description="the same bits in every run on the same kind of machine")
     threads: int = neutral(0, ge=0, description="compute threads of a rank; 0: the cores, shared among local ranks")

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config import HeadConfig, PrimaryConfig, RoutingConfig
+from trainer.devices import on_gpu
 from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
-from trainer.model.routing.choice import STREAMED, choose, on_gpu
+from trainer.model.routing.choice import STREAMED, choose
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential

@@ -22,12 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import config as configuration
-from trainer import configs, distributed, losses, optimizer, runtime
+from trainer import configs, devices, distributed, losses, optimizer, runtime
 from trainer.config import RunConfig
 from trainer.distributed import World
 from trainer.memory import peak_mib
 from trainer.model import costs, network, routing
-from trainer.model.routing.choice import on_gpu
 from trainer.probe.records import COLLAPSED, MEMORY, NOT_FINITE
 
 ALONE = World()
@@ -46,7 +45,7 @@ def main(what: str, spec: Path) -> int:
     runtime.set_up(config, ALONE)
     try:
         passes = passes_of(config)
-        found: dict[str, Any] = {"held_mib": _memory(passes["step"])} if what == "memory" or on_gpu() else {}
+        found: dict[str, Any] = {"held_mib": _memory(passes["step"])} if what == "memory" or devices.on_gpu() else {}
         found |= measured(config, passes) if what == "times" else {}
     except tf.errors.ResourceExhaustedError as error:
         found = {"outcome": MEMORY, "why": str(error).splitlines()[0]}
@@ -111,10 +110,13 @@ def passes_of(config: RunConfig, world: World = ALONE) -> dict[str, Callable[[],
         terms = losses.loss_terms(config.loss, net(images_BHWC, labels_B), images_BHWC, labels_B)
         return tf.add_n([tf.reduce_mean(tf.cast(term, tf.float32)) for term in terms.values()])
 
-    @tf.function(autograph=False)
+    fused = devices.whole_passes(config.train)
+
+    @tf.function(jit_compile=fused, autograph=False)
     def forward() -> tf.Tensor:
         return loss()
 
+    @tf.function(jit_compile=fused, autograph=False)
     def differentiated() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             total = loss()
@@ -125,18 +127,20 @@ def passes_of(config: RunConfig, world: World = ALONE) -> dict[str, Callable[[],
         total, gradients = differentiated()
         return total + 0.0 * tf.add_n([tf.reduce_sum(tf.cast(each, tf.float32)) for each in gradients])
 
+    @tf.function(jit_compile=fused, autograph=False)
+    def apply(*gradients: tf.Tensor) -> None:
+        update.apply(gradients, net.trainable_variables)
+
     @tf.function(autograph=False)
     def local() -> tf.Tensor:
         total, gradients = differentiated()
-        update.apply(gradients, net.trainable_variables)
+        apply(*gradients)
         return total
 
     @tf.function(autograph=False)
     def step() -> tf.Tensor:
         total, gradients = differentiated()
-        update.apply(
-            distributed.mean_gradients(world, gradients, names, config.train.compression), net.trainable_variables
-        )
+        apply(*distributed.mean_gradients(world, gradients, names, config.train.compression))
         return total
 
     @tf.function(autograph=False)
@@ -150,7 +154,7 @@ def passes_of(config: RunConfig, world: World = ALONE) -> dict[str, Callable[[],
 
 
 def reference_side() -> int:
-    return GPU_SIDE if on_gpu() else SIDE
+    return GPU_SIDE if devices.on_gpu() else SIDE
 
 
 def reference() -> Callable[[], tf.Tensor]:
@@ -173,7 +177,7 @@ def _memory(step: Callable[[], tf.Tensor]) -> float:
     """MiB that a step holds at its peak above a process at rest, weights not counted."""
     for _ in range(WARM_UP):
         step().numpy()
-    if on_gpu():
+    if devices.on_gpu():
         rest = tf.config.experimental.get_memory_info("GPU:0")["current"]
         tf.config.experimental.reset_memory_stats("GPU:0")
         step().numpy()

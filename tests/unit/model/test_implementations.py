@@ -60,7 +60,7 @@ def run(
 ):
     """(poses, gradients of poses, transform and other weights, trace), traced in a graph as in training."""
     config = RoutingConfig(implementation=implementation, **options)
-    monkeypatch.setattr(choice, "choose", lambda *_: choice.Choice(implementation, *cut, keep, "for the test"))
+    monkeypatch.setattr(choice, "choose", lambda *_, gpu: choice.Choice(implementation, *cut, keep, "for the test"))
     poses_BIP, transform_TPJQ, bias_JQ, weights_BJQ = (tf.convert_to_tensor(a) for a in arguments)
     module = routing.get(config.algorithm)
     sizes = LayerSizes(I, transform_TPJQ.shape[0], J, P, Q)
@@ -201,6 +201,26 @@ def test_blocks_keep_to_their_size(sizes: LayerSizes, batch: int | None) -> None
     children = found.transforms * found.positions
     fewest = math.ceil(sizes.children / choice.MOST_BLOCKS)
     assert children <= fewest or children * each <= choice.BLOCK_BYTES
+
+
+@pytest.mark.parametrize(("gpu", "blocks"), [(False, 31), (True, 1)])
+def test_blocks_go_by_the_device_and_can_be_set(gpu: bool, blocks: int) -> None:
+    sizes = LayerSizes(1152, 1152, 10, 8, 16)  # votes of 94.4 MB
+    found = choice.choose(RoutingConfig(implementation="streamed"), sizes, 128, gpu=gpu)
+    assert math.ceil(1152 / found.transforms) == blocks
+    ours = choice.choose(RoutingConfig(implementation="streamed", block_bytes="32MiB"), sizes, 128, gpu=gpu)
+    assert math.ceil(1152 / ours.transforms) == 3
+
+
+def test_a_gpu_gets_stored_votes_where_there_is_room_and_they_would_be_made_anyway() -> None:
+    own, shared = LayerSizes(1152, 1152, 10, 8, 16), LayerSizes(2048, 32, 1000, 16, 16)
+    chosen = {
+        (sizes, size): choice.choose(RoutingConfig(memory_bytes=size), sizes, 128, gpu=True).implementation
+        for sizes, size in itertools.product((own, shared), ("1GiB", "200MB", "200GiB"))
+    }
+    assert [chosen[own, size] for size in ("1GiB", "200MB", "200GiB")] == ["stored", "stored", "stored"]
+    assert {chosen[shared, size] for size in ("1GiB", "200MB", "200GiB")} == {"streamed"}
+    assert choice.choose(RoutingConfig(), own, 1024, gpu=True).implementation == "streamed"  # 3 x 755 MB
 
 
 def test_the_choice_goes_by_sizes_and_says_why() -> None:

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from trainer.config import RoutingConfig
+from trainer.devices import on_gpu
 from trainer.model.routing import LayerSizes, Transform
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ BLOCK_BYTES = 3 * 2**20
 """Votes, or couplings, of one block in float32. What is made in one pass over a block should stay in a core's
 second-level cache; smaller blocks cost more in starting operations. Measured with 1 to 12 MB: 2 to 4 MB were best."""
 GPU_BLOCK_BYTES = 128 * 2**20
-"""The same on a GPU, where a block must be enough work for all of it."""
+"""The same on a GPU, where a block must be enough work for all of it. On an H100 blocks of 32 MiB to 2 GiB took the
+same time but for noise, and of 3 MiB four to five times that (docs/gpu.md)."""
 MOST_BLOCKS = 256
 """Blocks are larger where there would be more: a graph of 2,048 blocks took more than three and a half minutes to
 build, one of 256 less than half a minute, and its step was as fast."""
@@ -70,6 +72,8 @@ def choose(config: RoutingConfig, sizes: LayerSizes, batch: int | None, *, gpu: 
         implementation, why = "stored", f"{config.needs_votes}; all votes are {_size(votes)}"
     elif not config.xla and 3 * votes <= config.memory_bytes:
         implementation, why = "stored", "blocks pay where they are compiled, and model.routing.xla is off"
+    elif gpu and _makes_votes(config, positions) and 3 * votes <= config.memory_bytes:
+        implementation, why = "stored", f"all votes are {_size(votes)}, and with them a GPU is faster"
     elif block == (sizes.transforms, positions):
         implementation, why = "stored", f"all votes are {_size(votes)}"
     else:
@@ -93,13 +97,6 @@ def choose_for(config: RoutingConfig, poses_BIP: tf.Tensor, transform: Transform
     return choose(config, sizes, batch, gpu=on_gpu())
 
 
-def on_gpu() -> bool:
-    """Whether this process computes on a GPU."""
-    import tensorflow as tf
-
-    return bool(tf.config.get_visible_devices("GPU"))
-
-
 def _block(config: RoutingConfig, sizes: LayerSizes, records: int, votes: int) -> tuple[int, int]:
     """Transforms and positions of a block: by its votes, or by its couplings where none are made, as positions share
     transforms and lengths of votes are not asked for.
@@ -110,8 +107,7 @@ def _block(config: RoutingConfig, sizes: LayerSizes, records: int, votes: int) -
         votes: bytes of them.
     """
     positions = sizes.children // sizes.transforms
-    made = positions == 1 or config.by_cosine
-    child = 4 * records * sizes.parents * (sizes.pose if made else 1)
+    child = 4 * records * sizes.parents * (sizes.pose if _makes_votes(config, positions) else 1)
     if positions == 1:
         return _fitting(votes // child, sizes.transforms, MOST_BLOCKS, MOST_PRODUCTS), 1
     block_positions = _fitting(votes // child, positions, max(1, MOST_BLOCKS // sizes.transforms), positions)
@@ -120,6 +116,11 @@ def _block(config: RoutingConfig, sizes: LayerSizes, records: int, votes: int) -
     fitting = votes // (child * positions)
     transforms = _fitting(fitting, sizes.transforms, MOST_BLOCKS, max(1, MOST_PRODUCTS // records))
     return transforms, block_positions
+
+
+def _makes_votes(config: RoutingConfig, positions: int) -> bool:
+    """Whether blocks make the votes of their children."""
+    return positions == 1 or config.by_cosine
 
 
 def _fitting(fitting: int, count: int, blocks: int, largest: int) -> int:
