@@ -92,6 +92,7 @@ def set_up(config: RunConfig, world: World) -> str:
     tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(config.train.tf32)
     if not gpus:
         _start_xla_quietly()
         return f"CPU, {threads} thread{'s' if threads > 1 else ''} a rank"

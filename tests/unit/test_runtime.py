@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import configs, runtime
+from trainer.config import with_overrides
 from trainer.distributed import World
 from trainer.errors import ConfigError
 
@@ -59,3 +60,15 @@ os.kill(os.getpid(), 11)
         "its last words",
         "of Python",
     ]
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_products_are_rounded_to_tf32_as_configured(rounded: bool) -> None:
+    config = with_overrides(configs.load("quick"), {"train.tf32": str(rounded)})
+    program = (
+        "import sys; import tensorflow as tf; from trainer import runtime; from trainer.distributed import World; "
+        "from trainer.config import RunConfig; config = RunConfig.model_validate_json(sys.argv[1]); "
+        "runtime.set_up(config, World()); "
+        f"assert tf.config.experimental.tensor_float_32_execution_enabled() is {rounded}"
+    )
+    subprocess.run([sys.executable, "-c", program, config.model_dump_json()], check=True)

@@ -27,6 +27,10 @@ class TrainConfig(Section):
         description="compile forward and backward pass, and the update, each as a whole; auto: on a GPU, as on a CPU "
         "convolutions get slower by it (model.routing.xla compiles the routing alone)",
     )
+    tf32: bool = Field(
+        True,
+        description="float32: GPUs that can round the factors of products to 10 bits, as TensorFlow does itself",
+    )
     deterministic: bool = Field(True, description="the same bits in every run on the same kind of machine")
     threads: int = neutral(0, ge=0, description="compute threads of a rank; 0: the cores, shared among local ranks")
     compression: Literal["none", "float16"] = Field("none", description="of gradients while they are reduced")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from trainer import storage
+from trainer import distributed, storage
 from trainer.doctor.finding import OK, PROBLEM, WARNING, Finding, Findings
 from trainer.launch import memory_kills
 
@@ -23,8 +23,7 @@ SHM = Path("/dev/shm")
 
 def check() -> Findings:
     yield python(sys.version_info[:2])
-    cores = len(os.sched_getaffinity(0))
-    yield Finding("cores", OK, f"{cores} of {os.cpu_count()}")
+    yield Finding("cores", OK, f"{distributed.cores()} of {os.cpu_count()}")
     yield memory(psutil.virtual_memory().total, memory_kills.limit())
     folder = storage.cache_folder()
     yield disk(folder, shutil.disk_usage(_there(folder)).free)

@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from trainer import distributed
 from trainer.config import StorageConfig
 from trainer.errors import CapsnetError, ConfigError, ObjectChanged, StorageError, StorageRefused
 from trainer.launch import gpus
@@ -263,7 +264,7 @@ def hardware() -> dict[str, Any]:
         model = match[1] if match else ""
     return {
         "cpu": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": distributed.cores(),
         "memory_mib": psutil.virtual_memory().total // 2**20,
         **({"gpus": cards} if (cards := gpus.names()) else {}),
     }
