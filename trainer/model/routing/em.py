@@ -137,7 +137,7 @@ def _iterate(
 def _first_log_assignment(votes_IBJQ: tf.Tensor, rule: Rule) -> tf.Tensor:
     """R_ij = 1 / number of parents that i can reach.
 
-    Of one record, repeated: XLA computes what is constant while it compiles, which took most of the compilation for all.
+    Of one record, repeated: XLA computes what is constant while it compiles, which for all took most of the time.
     """
     children, _, parents, _ = votes_IBJQ.shape
     windows = rule.fan.windows**2 if rule.fan else 1
