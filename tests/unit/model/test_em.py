@@ -14,11 +14,13 @@ import tensorflow as tf
 from tests.unit.model import oracles, oracles_em
 from tests.unit.model.test_convolution import FANS, windows
 from tests.unit.model.test_routing import DIFFERENCE, EXACT, B, I, J, P, Q, example
+from trainer import held
 from trainer.config import ModelConfig, RoutingConfig
 from trainer.model.capsules import CapsuleLayer, PrimaryCapsules
 from trainer.model.convolution import ConvolutionalCapsules
 from trainer.model.network import build
-from trainer.model.routing import Capsules, Transform, em
+from trainer.model.routing import Capsules, LayerSizes, Transform, em
+from trainer.model.routing.choice import choose
 from trainer.model.routing.fan import Fan
 from trainer.model.shapes import shapes
 from trainer.model.transforms import of_matrices, onto_coordinates, with_coordinates
@@ -87,6 +89,50 @@ def test_em_is_procedure_1(options: dict, transforms: int, iterations: int, xla:
     assert iterations == 1 or np.ptp(trace.coupling_RNIJ[-1]) > 0.5  # routing decides
     if not config.leaky:
         np.testing.assert_allclose(tf.reduce_sum(trace.coupling_RNIJ, axis=-1), 1.0, rtol=EXACT)
+
+
+@pytest.mark.parametrize("transforms", [I, 2])
+@pytest.mark.parametrize("options", [{}, {"leaky": True, "bias": True}, {"stop_gradient": True}], ids=str)
+def test_iterations_that_are_made_again_are_the_same(options: dict, transforms: int) -> None:
+    tensors = {name: tf.constant(value) for name, value in arguments(transforms, seed=1).items()}
+
+    def differentiated(memory_bytes: str) -> list[tf.Tensor]:
+        config = config_of(xla=True, memory_bytes=memory_bytes, **options)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            parents, _ = routed(tensors, config)
+            total = tf.reduce_sum(parents.poses_BNP**2) + tf.reduce_sum(parents.activations_BN**2)
+        gradients = tape.gradient(total, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [parents.poses_BNP, parents.activations_BN, *tf.nest.flatten(gradients)]
+
+    for kept, again in zip(differentiated("1GiB"), differentiated("1B"), strict=True):
+        np.testing.assert_allclose(again, kept, rtol=EXACT, atol=EXACT)
+
+
+def test_little_memory_is_kept_to_by_making_iterations_again() -> None:
+    sizes = LayerSizes(288, 288, 32, 16, 16)
+    kept = choose(config_of(xla=True), sizes, 64)  # votes of 37.7 MB, 13 times over
+    assert (kept.keep, kept.why) == ("all", "em compares each vote with the mean of all; all votes are 37.7 MB")
+    again = choose(config_of(xla=True, memory_bytes="400MB"), sizes, 64)
+    assert again.keep == "nothing"
+    assert "made again" in again.why
+    peaks = {}
+    for memory_bytes in ("1GiB", "1MB"):
+        config = config_of(xla=True, memory_bytes=memory_bytes)
+
+        @tf.function(autograph=False)
+        def step(poses_BIP, matrices_TPJQ, config=config) -> tf.Tensor:
+            given = {"beta_activation": tf.zeros([32]), "beta_cost": tf.zeros([32])}
+            with tf.GradientTape() as tape:
+                tape.watch(matrices_TPJQ)
+                children = Capsules(poses_BIP, tf.ones([8, 288]))
+                parents, _ = em.route(children, Transform((matrices_TPJQ,)), given, config)
+                total = tf.reduce_sum(parents.poses_BNP)
+            return tape.gradient(total, matrices_TPJQ)
+
+        graph = step.get_concrete_function(tf.TensorSpec([8, 288, 16]), tf.TensorSpec([288, 16, 32, 16])).graph
+        peaks[memory_bytes] = held.peak(graph)
+    assert peaks["1MB"] < 0.5 * peaks["1GiB"]
 
 
 @pytest.mark.parametrize("stopped", [False, True])
