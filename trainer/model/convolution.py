@@ -52,6 +52,9 @@ class ConvolutionalCapsules(CapsuleLayer):
         activations_BN1 = children.activations_BN[..., tf.newaxis]
         return Capsules(self._windows(children.poses_BNP), self._windows(activations_BN1)[..., 0])
 
+    def implementation(self, batch: int) -> str | None:
+        return super().implementation(batch * self.fan.windows**2)
+
     def projected(self, poses_BIP: tf.Tensor) -> tuple[tf.Tensor, Transform]:
         poses_BIP, transform = super().projected(poses_BIP)
         return poses_BIP, transform._replace(fan=self.fan)

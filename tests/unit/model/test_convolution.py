@@ -170,6 +170,14 @@ def grid_capsules(fan: Fan, pose: int = 2, types: int = T) -> Capsules:
     return Capsules(poses_BNP, lengths(poses_BNP))
 
 
+def test_the_implementation_is_told_of_the_votes_of_all_windows() -> None:
+    fan = Fan(10, 3, 1)
+    votes = 4 * 100 * fan.windows**2 * (9 * T) * J * 4  # of 100 records, in poses of 4 float32
+    text = layer(fan).implementation(100)
+    assert text is not None
+    assert f"all votes are {votes / 1e6:.3g} MB" in text or f"votes would be {votes / 1e6:.3g} MB" in text
+
+
 @pytest.mark.parametrize("fan", [fan for fan in FANS if fan.windows > 1], ids=str)
 def test_dynamic_routing_in_each_window(fan: Fan) -> None:
     made, children = layer(fan), grid_capsules(fan)
