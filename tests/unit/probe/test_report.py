@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.probe.test_study import STUDY
+from trainer.probe import studies
 from trainer.probe.limits import Found, Point
 from trainer.probe.records import OK, Result
 from trainer.probe.report import figures, runs, scaling
@@ -106,3 +107,11 @@ def test_the_model_of_many_ranks_says_what_it_assumes(tmp_path: Path) -> None:
     assert "<td>Inception V3</td><td>142</td><td>64</td>" in told
     assert "0.67 of a step is its backward pass" in told
     assert "was not held to a core" in told.replace("\n", " ")
+    assert "H100" not in told
+    ranks = studies.load("ranks")
+    measured = [(cell, Result(cell.key, OK, numbers)) for cell in cells(ranks)]
+    told = scaling.section(ranks, measured, tmp_path, print)
+    assert told.count("One H100 that was tried since took") == 2  # dynamic, convolutions
+    assert "5.61 ms for a step of this network at a batch of 128" in told
+    assert "22,816 images/s" in told
+    assert '<td class="n">5.61 ms, 100 %</td>' in told

@@ -24,6 +24,10 @@ PRODUCTS_PER_SECOND = 10e12
 """Multiply-adds of a matrix product on the GPU that is assumed."""
 LATENCY = 5e-6
 """Of a message between machines, assumed."""
+H100 = {("ranks", "dynamic"): (5.61e-3, 1.46e-3), ("ranks", "convolutions"): (7.12e-3, 1.71e-3)}
+"""Seconds of a step, and of its backward pass, that one H100 took for an arm of a study at H100_BATCH, with routing
+alone compiled (docs/gpu.txt, the centre of cost_gpu)."""
+H100_BATCH = 128
 
 
 def section(study: Study, found: Found, output: Location, say: Callable[[str], None]) -> str:
@@ -123,17 +127,19 @@ def _tables(study: Study, found: Found, fixed: float) -> str:
         factor = numbers["step_seconds"] / numbers["floor_seconds"]
         compute = factor * FORWARD_AND_BACKWARD * numbers["multiply_adds"] / PRODUCTS_PER_SECOND
         backward = compute * (1 - numbers["forward_seconds"] / numbers["gradient_seconds"])
-        work = Work(compute, backward, numbers["gradient_bytes"])
-        rows = "".join(_row(work, f"{speed:g} Gbit/s", Link(LATENCY, speed * model.GIGABIT)) for speed in SPEEDS)
-        if fixed:
-            slow = Link(LATENCY, FIXED_SPEED * model.GIGABIT, fixed=fixed)
-            rows += _row(work, f"{FIXED_SPEED:g} Gbit/s, and {1e3 * fixed:.1f} ms an allreduce", slow)
-        head = "".join(f"<th>{count} GPU{'s' if count > 1 else ''}</th>" for count in RANKS)
         told.append(
             f"<p><b>{escape(arm.name)}</b>: {numbers['gradient_bytes'] / 1e6:,.1f} MB of gradients; assumed: a step of "
             f"{1e3 * compute:.2f} ms on one GPU, {batch / compute:,.0f} images/s, {backward / compute:.2f} of it the "
-            f"backward pass.</p><table><tr><th>between machines of 8</th>{head}</tr>{rows}</table>"
+            f"backward pass.</p>{_table(Work(compute, backward, numbers['gradient_bytes']), fixed)}"
         )
+        if (study.name, arm.name) in H100:
+            compute, backward = H100[study.name, arm.name]
+            told.append(
+                f"<p>One H100 that was tried since took {1e3 * compute:.2f} ms for a step of this network at a batch "
+                f"of {H100_BATCH}, most of it to start kernels, as routing alone was compiled. With that step, "
+                f"{H100_BATCH / compute:,.0f} images/s:</p>"
+                + _table(Work(compute, backward, numbers["gradient_bytes"]), fixed)
+            )
     left_out = (
         f"What an allreduce takes however small it is, {1e3 * fixed:.1f} ms in the fit above, is left out but in the "
         "last row of each table: it was measured between processes of one CPU machine, and NCCL's is not known here. "
@@ -141,12 +147,21 @@ def _tables(study: Study, found: Found, fixed: float) -> str:
         else "What an allreduce takes however small it is, is taken as 0. "
     )
     return (
-        f"<p>Assumed, as no GPU was there: {PRODUCTS_PER_SECOND / 1e12:g} tera multiply-adds/s in products; a step as "
-        "many times its products as measured here on a CPU core, and as much of it the backward pass; the batch of "
-        f"the centre, {batch}, on each GPU; {1e6 * LATENCY:g} &micro;s a message. {left_out}"
+        f"<p>Assumed, as these cells are of CPUs: {PRODUCTS_PER_SECOND / 1e12:g} tera multiply-adds/s in products; a "
+        "step as many times its products as measured here on a CPU core, and as much of it the backward pass; the "
+        f"batch of the centre, {batch}, on each GPU; {1e6 * LATENCY:g} &micro;s a message. {left_out}"
         "In the tables: the predicted ms of a step, and the efficiency, which is images/s over that of as many GPUs "
         f"alone.</p>{''.join(told)}"
     )
+
+
+def _table(work: Work, fixed: float) -> str:
+    rows = "".join(_row(work, f"{speed:g} Gbit/s", Link(LATENCY, speed * model.GIGABIT)) for speed in SPEEDS)
+    if fixed:
+        slow = Link(LATENCY, FIXED_SPEED * model.GIGABIT, fixed=fixed)
+        rows += _row(work, f"{FIXED_SPEED:g} Gbit/s, and {1e3 * fixed:.1f} ms an allreduce", slow)
+    head = "".join(f"<th>{count} GPU{'s' if count > 1 else ''}</th>" for count in RANKS)
+    return f"<table><tr><th>between machines of 8</th>{head}</tr>{rows}</table>"
 
 
 def _row(work: Work, name: str, link: Link) -> str:
