@@ -243,6 +243,7 @@ def test_every_recipe(recipe: str, tmp_path: Path) -> None:
 HOW_NOT_WHAT = {
     "model.routing.xla",
     "model.routing.memory_bytes",
+    "model.routing.block_bytes",
     "model.head.initial_scale",
     "model.head.initial_stddev",
 }
