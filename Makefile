@@ -94,12 +94,12 @@ bench-routing: $(TESTING) ## time and memory of routing against what it could co
 bench-parts: $(TESTING) ## where a recipe's step spends time and memory, part by part
 	@$(BIN)/python -m tools.bench_parts $(ARGS)
 
+bench-xla: $(TESTING) ## what XLA makes of recipes' training steps
+	@$(BIN)/python -m tools.bench_xla $(ARGS)
+
 horovod: ## build Horovod again and install it (needed for RANKS > 1)
 	@rm -f $(HOROVOD)
 	@REBUILD=1 $(MAKE) --no-print-directory $(HOROVOD)
-
-bench-xla: $(TESTING) ## what XLA makes of recipes' training steps
-	@$(BIN)/python -m tools.bench_xla $(ARGS)
 
 image: ## build the container image (IMAGE=, ACCELERATOR=cpu or gpu)
 	docker build --file docker/Dockerfile --tag $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) \

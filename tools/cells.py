@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer import devices
+
 STEPS = 5
 
 
@@ -58,15 +60,10 @@ def measure(step: Callable[[], Any], *, memory: bool) -> float:
 
     On a GPU the bytes are those of its allocator.
     """
-    import tensorflow as tf
-
     for _ in range(2):
         _finish(step())
-    if memory and tf.config.get_visible_devices("GPU"):
-        resting = tf.config.experimental.get_memory_info("GPU:0")["current"]
-        tf.config.experimental.reset_memory_stats("GPU:0")
-        _finish(step())
-        return float(tf.config.experimental.get_memory_info("GPU:0")["peak"] - resting)
+    if memory and devices.on_gpu():
+        return float(devices.gpu_bytes(lambda: _finish(step())))
     if memory:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
@@ -85,7 +82,7 @@ def _finish(tensors: Any) -> None:
     """Waits for all of them."""
     import tensorflow as tf
 
-    if tf.config.get_visible_devices("GPU"):
+    if devices.on_gpu():
         tf.test.experimental.sync_devices()
         return
     for tensor in tf.nest.flatten(tensors):

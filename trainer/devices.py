@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trainer.config import TrainConfig
 
 
@@ -19,3 +21,16 @@ def whole_passes(config: TrainConfig) -> bool:
     XLA's convolutions are slower than TensorFlow's.
     """
     return on_gpu() if config.xla == "auto" else config.xla
+
+
+def gpu_bytes(run: Callable[[], object]) -> int:
+    """What a run holds on the GPU at its peak above what lies there before, as TensorFlow's allocator counts it.
+
+    ``run`` has to wait for its results.
+    """
+    import tensorflow as tf
+
+    before = tf.config.experimental.get_memory_info("GPU:0")["current"]
+    tf.config.experimental.reset_memory_stats("GPU:0")
+    run()
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"] - before)

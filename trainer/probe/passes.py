@@ -178,10 +178,7 @@ def _memory(step: Callable[[], tf.Tensor]) -> float:
     for _ in range(WARM_UP):
         step().numpy()
     if devices.on_gpu():
-        rest = tf.config.experimental.get_memory_info("GPU:0")["current"]
-        tf.config.experimental.reset_memory_stats("GPU:0")
-        step().numpy()
-        return (tf.config.experimental.get_memory_info("GPU:0")["peak"] - rest) / 2**20
+        return devices.gpu_bytes(lambda: step().numpy()) / 2**20
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew

@@ -92,4 +92,6 @@ def test_a_program_of_its_own_may_crash_or_hang() -> None:
     assert asked(["-c", "print(1); print(2)"], 30) == Answer(0, "2", 2)
     assert asked(["-c", "import os; os.abort()"], 30).code == -6
     assert asked(["-c", "raise SystemExit('broken')"], 30) == Answer(1, "broken")
+    crash = "import os, sys; print('I0000 a note', file=sys.stderr, flush=True); os.kill(os.getpid(), 11)"
+    assert asked(["-c", crash], 30) == Answer(-11, "ended by SIGSEGV")
     assert asked(["-c", "import time; time.sleep(60)"], 0.5) == Answer(-1, "no end within 0.5 s")

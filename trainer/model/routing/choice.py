@@ -20,7 +20,7 @@ BLOCK_BYTES = 3 * 2**20
 second-level cache; smaller blocks cost more in starting operations. Measured with 1 to 12 MB: 2 to 4 MB were best."""
 GPU_BLOCK_BYTES = 128 * 2**20
 """The same on a GPU, where a block must be enough work for all of it. On an H100 blocks of 32 MiB to 2 GiB took the
-same time but for noise, and of 3 MiB four to five times that (docs/gpu.md)."""
+same time but for noise, and of 3 MiB some four times that (docs/gpu.md)."""
 MOST_BLOCKS = 256
 """Blocks are larger where there would be more: a graph of 2,048 blocks took more than three and a half minutes to
 build, one of 256 less than half a minute, and its step was as fast."""
