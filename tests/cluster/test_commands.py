@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-PATIENCE_SECONDS = 300.0  # for what a busy machine does in a minute
+PATIENCE_SECONDS = 540.0  # the smoke job takes three minutes alone on two slow cores
 
 
 def capsnet(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,12 +39,13 @@ def until_status_says(namespace: str, name: str, words: str) -> str:
 
 def test_smoke_is_followed_to_its_accuracy(namespace: str, image: str) -> None:
     at = ("--namespace", namespace)
-    done = capsnet("submit", "smoke", *at, "--image", image, "--name", "smoke-a", "--set", "train.epochs=1", "--follow")
+    named = ("--image", image, "--name", "smoke-a", "--set", "train.threads=0")
+    done = capsnet("submit", "smoke", *at, *named, "--follow")
     assert done.returncode == 0, done.stderr
-    assert "options  --train.epochs 1" in done.stdout
-    accuracy = re.search(r"^test accuracy: ([\d.]+) %", done.stdout, re.MULTILINE)
-    assert accuracy
-    assert float(accuracy[1]) > 70  # one epoch of quick; chance is 10
+    assert "options  --train.threads 0" in done.stdout
+    accuracy = re.search(r"^test accuracy: ([\d.]+) % \(2000 images", done.stdout, re.MULTILINE)
+    assert accuracy, done.stdout
+    assert float(accuracy[1]) > 88  # the recipe states 90.1; a seed of the split of 2,000 images moves it by 0.7
     assert done.stdout.rstrip().endswith("done: smoke-a")
 
     labels = json.loads(

@@ -190,16 +190,17 @@ ENDINGS = [
     asked_while_evaluating,
     asked_in_the_last_save,
 ]
-OF_FOUR = [terminated, rank_killed, rank_stopped, rank_asleep, asked_in_the_last_save]  # where a fourth could tell
+OF_ONE = [interrupted, killed_while_saving, interrupted_twice, rank_killed, rank_stopped]  # where nobody else tells
+OF_FOUR = [terminated, rank_killed, asked_in_the_last_save]  # where a fourth could tell
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize(("ranks", "endings"), [(1, OF_ONE), (2, ENDINGS), (4, OF_FOUR)], ids=["1", "2", "4"])
 def test_a_run_that_ends_in_every_way_has_the_curve_of_one_that_nobody_ended(
-    tmp_path: Path, ranks: int, small_run: Path
+    tmp_path: Path, ranks: int, endings: list[Callable[[Path, int], None]], small_run: Path
 ) -> None:
     """One run: each attempt ends in another way, and the next goes on from there."""
     folder = tmp_path / "run"
-    for ending in OF_FOUR if ranks == 4 else ENDINGS:
+    for ending in endings:
         ending(folder, ranks)
     assert [record["step"] for record in records(folder)] == list(range(1, STEPS + 1))
     if ranks == 1:

@@ -34,9 +34,15 @@ def score(said: str) -> list[str]:
     return list(found.groups())
 
 
-def test_scenes_train_resume_and_are_scored(tmp_path: Path) -> None:
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    train(whole, fields=OVERLAP)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "run"
+    train(folder, fields=OVERLAP)
+    return folder
+
+
+def test_scenes_train_resume_and_are_scored(whole: Path, tmp_path: Path) -> None:
+    resumed = tmp_path / "resumed"
     found = losses(whole)
     assert len(found) == STEPS
     assert found[-1] < found[0]
@@ -55,12 +61,11 @@ def test_scenes_train_resume_and_are_scored(tmp_path: Path) -> None:
     assert "--affine: this run was trained on pairs" in said
 
 
-def test_two_ranks_see_the_scenes_of_one(tmp_path: Path) -> None:
+def test_two_ranks_see_the_scenes_of_one(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("horovod", reason="Horovod is not installed: make horovod")
-    fields = {**OVERLAP, "train.epochs": "0.1", "train.precision": "float64", "log.observe_every_steps": "0"}
-    for ranks in (1, 2):
-        train(tmp_path / f"{ranks}", ranks=ranks, fields=fields)
-    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-10)
-    ours, theirs = (records(tmp_path / name, "test")[-1] for name in ("1", "2"))
-    assert ours["accuracy"] == theirs["accuracy"]
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-10)
+    train(tmp_path / "run", ranks=2, fields=OVERLAP)
+    # float32 sums in another order, grown over 16 updates; other scenes give another loss at once
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
+    ours, theirs = (records(folder, "test")[-1] for folder in (tmp_path / "run", whole))
+    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1 / 2000)  # one record on the edge
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)

@@ -39,7 +39,7 @@ STUDY = Study(
     fields={**SMALL, "train.global_batch_size": "16"},
     budget=Budget(seconds=PATIENCE, memory_mib=1500),
     arms=(Arm("dynamic"),),
-    axes=(over("batch", "train.global_batch_size", ("16", "32768", "65536")),),
+    axes=(over("batch", "train.global_batch_size", ("8", "16", "32768")),),
     thresholds=Thresholds(),
 )
 
@@ -52,38 +52,31 @@ def said(lines: list[str]) -> str:
     return "\n".join(lines)
 
 
-def test_three_cells_of_which_two_run_out_of_memory(tmp_path: Path) -> None:
-    lines: list[str] = []
-    run.run(STUDY, tmp_path, (0, 1), lines.append, never)
-    _, found = collect.results(tmp_path, print)
-    outcomes = {cell.value: result.outcome for cell, result in found}
-    assert outcomes == {"": "ok", "65536": "out of memory", "32768": "out of memory"}, said(lines)
-    centre, largest = found[0][1], found[1][1]
-    assert {"step_seconds", "forward_seconds", "held_mib", "floor_seconds", "entropy"} <= set(centre.numbers)
-    assert 0 < centre.numbers["forward_seconds"] < centre.numbers["step_seconds"] * 3  # a busy machine
-    assert largest.numbers["peak_mib"] > 1500
-    assert "the limit is 1,500" in largest.why
-    run.run(STUDY, tmp_path, (0, 1), lines.append, never)  # nothing is left
-    assert sum(line.startswith("[") for line in lines) == 3
-
-
-def test_collected_results_go_on_and_what_met_a_slow_machine_is_measured_again(tmp_path: Path) -> None:
-    study = dataclasses.replace(STUDY, axes=(over("batch", "train.global_batch_size", ("8", "16")),))
+def test_cells_are_measured_run_out_of_memory_are_collected_and_measured_again(tmp_path: Path) -> None:
     first, there = tmp_path / "first", tmp_path / "there"
-    run.run(study, first, (0, 1), print, never)
-    collect.write(first, there, print)
     lines: list[str] = []
-    run.run(study, there, (0, 1), lines.append, never)
+    run.run(STUDY, first, (0, 1), lines.append, never)
+    found = {cell.value: result for cell, result in collect.results(first, print)[1]}
+    outcomes = {value: result.outcome for value, result in found.items()}
+    assert outcomes == {"": "ok", "8": "ok", "32768": "out of memory"}, said(lines)
+    numbers = found[""].numbers
+    assert {"step_seconds", "forward_seconds", "held_mib", "floor_seconds", "entropy"} <= set(numbers)
+    assert 0 < numbers["forward_seconds"] < numbers["step_seconds"] * 3  # a busy machine
+    assert found["32768"].numbers["peak_mib"] > 1500
+    assert "the limit is 1,500" in found["32768"].why
+
+    collect.write(first, there, print)
+    lines.clear()
+    run.run(STUDY, there, (0, 1), lines.append, never)
     assert not [line for line in lines if line.startswith("[")]  # all of it is known
-    _, found = collect.results(there, print)
-    cell, result = found[1]
-    slow = {**result.numbers, "reference_seconds": 100 * result.numbers["reference_seconds"]}
-    Records(there).finish(dataclasses.replace(result, numbers=slow))
-    run.run(study, there, (0, 1), lines.append, never, noisy_again=True)
-    assert [line.split("] ")[1] for line in lines if line.startswith("[")] == [cell.key]
-    again = [result for _, result in collect.results(there, print)[1]]
-    assert again.pop(1).numbers["reference_seconds"] < slow["reference_seconds"] / 2
-    assert again == [old for other, old in found if other != cell]
+
+    slow = {**numbers, "reference_seconds": 100 * numbers["reference_seconds"]}
+    Records(there).finish(dataclasses.replace(found[""], numbers=slow))
+    run.run(STUDY, there, (0, 1), lines.append, never, noisy_again=True)
+    assert [line.split("] ")[1] for line in lines if line.startswith("[")] == [found[""].cell]
+    again = {cell.value: result for cell, result in collect.results(there, print)[1]}
+    assert again.pop("").numbers["reference_seconds"] < slow["reference_seconds"] / 2
+    assert again == {value: result for value, result in found.items() if value}
 
 
 def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:
@@ -132,25 +125,31 @@ def told(page: Path) -> str:
     return re.sub(r'src="[^"]*"', "", page.read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path, number: signal.Signals) -> None:
-    first = probe(tmp_path)
-    cell = wait_for_cell(first)
+def ended_in_its_first_cell(output: Path, number: signal.Signals) -> int:
+    """Its exit code; nothing that it had started outlives it."""
+    process = probe(output)
+    cell = wait_for_cell(process)
     started = [cell, *cell.children()]
-    first.send_signal(number)
-    output, _ = first.communicate(timeout=PATIENCE)
-    assert first.returncode == (-9 if number == signal.SIGKILL else 75), output
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
     psutil.wait_procs(started, timeout=5)  # less than a cell takes
     assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return process.returncode
+
+
+def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path) -> None:
+    assert ended_in_its_first_cell(tmp_path, signal.SIGINT) == 75
     known = Records(tmp_path).known(print)
-    tried = 1 if number == signal.SIGKILL else 0  # a stop takes the start back
-    assert (len(known.started), len(known.results)) == (tried, 0)
-    second = probe(tmp_path)
-    output, _ = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 0, output
+    assert (len(known.started), len(known.results)) == (0, 0)  # a stop takes the start back
+    assert ended_in_its_first_cell(tmp_path, signal.SIGKILL) == -signal.SIGKILL
+    known = Records(tmp_path).known(print)
+    assert (len(known.started), len(known.results)) == (1, 0)
+    last = probe(tmp_path)
+    output, _ = last.communicate(timeout=PATIENCE)
+    assert last.returncode == 0, output
     known = Records(tmp_path).known(print)
     assert len(known.results) == 4
-    assert sorted(known.started.values()) == [1, 1, 1, 1 + tried]
+    assert sorted(known.started.values()) == [1, 1, 1, 2]
     words = [sys.executable, "-m", "trainer", "probe"]
     for action in ("report", "collect"):
         assert subprocess.run([*words, action, str(tmp_path)]).returncode == 0

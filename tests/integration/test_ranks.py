@@ -77,25 +77,23 @@ def test_overflows_in_a_row_are_divergence(tmp_path: Path) -> None:
     assert "diverged at step 3: not finite: the gradient, 3 steps in a row at loss scale 1.25e+37" in output
 
 
-def test_compressed_gradients_give_nearly_the_same_curve(tmp_path: Path) -> None:
-    for name in ("none", "float16"):
-        train(tmp_path / name, ranks=2, fields={"train.compression": name})
-    plain, compressed = losses(tmp_path / "none"), losses(tmp_path / "float16")
-    assert compressed != plain
+def test_compressed_gradients_give_nearly_the_same_curve(small_run: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", ranks=2, fields={"train.compression": "float16"})
+    plain, compressed = losses(small_run), losses(tmp_path / "run")
+    assert compressed != pytest.approx(plain, rel=1e-5)  # which is how near ranks come without
     assert compressed == pytest.approx(plain, rel=0.02)  # float16 has three digits
 
 
 def test_divergence_is_exit_3_with_step_rank_and_terms(tmp_path: Path) -> None:
-    for ranks in (1, 2):
-        fields = {"optimizer.kind": "sgd", "optimizer.learning_rate": "1e30", "checkpoint.every_steps": "1"}
-        code, output = start(tmp_path / str(ranks), ranks=ranks, fields=fields).finish()
-        assert code == 3, output
-        line = next(line for line in output.splitlines() if line.startswith("capsnet:"))
-        assert "diverged at step" in line
-        assert "loss on rank 0 (terms: " in line or "the gradient" in line
-        named = line.split("last good checkpoint: ")[-1] if "last good" in line else ""
-        assert named or "no checkpoint was saved before" in line
-        assert not named or finite(Path(named))
+    fields = {"optimizer.kind": "sgd", "optimizer.learning_rate": "1e30", "checkpoint.every_steps": "1"}
+    code, output = start(tmp_path / "run", ranks=2, fields=fields).finish()
+    assert code == 3, output
+    line = next(line for line in output.splitlines() if line.startswith("capsnet:"))
+    assert "diverged at step" in line
+    assert "loss on rank 0 (terms: " in line or "the gradient" in line
+    named = line.split("last good checkpoint: ")[-1] if "last good" in line else ""
+    assert named or "no checkpoint was saved before" in line
+    assert not named or finite(Path(named))
 
 
 def finite(path: Path) -> bool:

@@ -55,7 +55,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: Path) -> None:
     """SIGKILL to the whole run again and again, at any phase that it happens to be in."""
     folder = tmp_path / "run"
     moments = random.Random(7)
-    for attempt in range(4):
+    for attempt in range(3):
         run = start(folder, fields=OFTEN, recipe="" if (folder / "config.json").exists() else "sabour2017")
         before = last_step(folder)
         if attempt == 0:

@@ -91,9 +91,13 @@ def test_windows_are_those_of_a_convolution(fan: Fan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "leaky", "jit"), [(1.0, False, False), (1e3, False, False), (1.0, True, False), (1e3, True, True)]
+    ("fan", "size", "leaky", "jit"),
+    [
+        *((fan, *how, False) for fan in FANS for how in ((1.0, False), (1e3, False), (1.0, True))),
+        *((fan, 1e3, True, True) for fan in FANS[:4]),  # a window at each position, and fewer; each is compiled anew
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("fan", FANS, ids=str)
 def test_couplings_sum_to_one_over_all_parents_that_a_child_can_reach(
     fan: Fan, size: float, leaky: bool, jit: bool
 ) -> None:

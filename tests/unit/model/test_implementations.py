@@ -39,6 +39,7 @@ OPTIONS = [
     {"agreement": "cosine", "iterations": 1},
 ]
 COSINE = OPTIONS[-4:]
+KEEPS = typing.get_args(choice.Keep)
 
 
 def example(transforms: int = I, dtype=np.float64) -> list[np.ndarray]:
@@ -125,15 +126,21 @@ CASES = [  # every cut with the plain rule, every rule with a ragged cut of each
 
 
 @pytest.mark.parametrize(("options", "transforms", "cut"), CASES, ids=str)
-@pytest.mark.parametrize("keep", typing.get_args(choice.Keep))
+@pytest.mark.parametrize("keep", KEEPS)
 def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: choice.Keep, monkeypatch) -> None:
     found = run(example(transforms), monkeypatch, "streamed", cut, keep=keep, xla=False, **options)
     assert_same(found, stored(transforms, np.float64, False, tuple(options.items())), ROUNDING)
 
 
-@pytest.mark.parametrize("options", [{}, OPTIONS[1], COSINE[1], OTHERS[1], OTHERS[5], OTHERS[7]], ids=str)
-@pytest.mark.parametrize(("transforms", "cut"), [(I, (5, 1)), (3, (1, 3))], ids=str)
-@pytest.mark.parametrize("keep", typing.get_args(choice.Keep))
+COMPILED = [{}, OPTIONS[1], COSINE[1], OTHERS[1], OTHERS[5], OTHERS[7]]
+COMPILED_CASES = [  # each rule with both cuts; each cut with all that can be kept
+    (options, *cut, KEEPS[(number + turn) % len(KEEPS)])
+    for number, options in enumerate(COMPILED)
+    for turn, cut in enumerate([(I, (5, 1)), (3, (1, 3))])
+]
+
+
+@pytest.mark.parametrize(("options", "transforms", "cut", "keep"), COMPILED_CASES, ids=str)
 def test_streamed_under_xla_is_stored(
     options: dict, transforms: int, cut: tuple, keep: choice.Keep, monkeypatch
 ) -> None:
