@@ -77,10 +77,11 @@ def test_overflows_in_a_row_are_divergence(tmp_path: Path) -> None:
     assert "diverged at step 3: not finite: the gradient, 3 steps in a row at loss scale 1.25e+37" in output
 
 
-def test_compressed_gradients_give_nearly_the_same_curve(small_run: Path, tmp_path: Path) -> None:
-    train(tmp_path / "run", ranks=2, fields={"train.compression": "float16"})
-    plain, compressed = losses(small_run), losses(tmp_path / "run")
-    assert compressed != pytest.approx(plain, rel=1e-5)  # which is how near ranks come without
+def test_compressed_gradients_give_nearly_the_same_curve(tmp_path: Path) -> None:
+    for name in ("none", "float16"):
+        train(tmp_path / name, ranks=2, fields={"train.compression": name, "train.epochs": "0.13"})
+    plain, compressed = losses(tmp_path / "none"), losses(tmp_path / "float16")
+    assert compressed != plain
     assert compressed == pytest.approx(plain, rel=0.02)  # float16 has three digits
 
 
