@@ -294,7 +294,7 @@ def test_a_file_is_cut_where_a_later_attempt_took_it_back(bucket: Bucket, tmp_pa
     assert place.stat().st_ino == inode
 
 
-def test_what_went_since_the_listing_is_no_error_and_the_next_look_brings_what_came(
+def test_what_changes_between_a_listing_and_its_reads_is_brought_as_it_came_to_be(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, run, here = f"{bucket.uri}/runs/one", tmp_path / "run", tmp_path / "here"
@@ -310,19 +310,20 @@ def test_what_went_since_the_listing_is_no_error_and_the_next_look_brings_what_c
         streams.Streams(uri, 2, run, print).begin()
         streams.forget_before(uri, 2)
 
-    for change in (restarted, lambda: evaluated.store(uri, "test", scores[1])):
+    for score, change in (("first", restarted), ("second", lambda: evaluated.store(uri, "test", scores[1]))):
+        left = [change]
 
-        def then_changed(place: str, change: Callable[[], object] = change) -> dict[str, Entry]:
+        def then_changed(place: str, left: list[Callable[[], object]] = left) -> dict[str, Entry]:
             found = listing(place)
-            change()
+            while left:
+                left.pop()()
             return found
 
         with monkeypatch.context() as patched:
             patched.setattr("trainer.output.sync.listing", then_changed)
-            sync(bucket.uri, here)
-    sync(bucket.uri, here)
-    brought = {path.name: path.read_text() for path in here.rglob("events.*")}
-    assert brought == {f"events.out.tfevents.{name}": name for name in ("run", "second")}
+            sync(bucket.uri, here / score)
+        brought = {path.name: path.read_text() for path in (here / score).rglob("events.*")}
+        assert brought == {f"events.out.tfevents.{name}": name for name in ("run", score)}
 
 
 def test_what_is_made_of_a_run_in_a_bucket_and_its_score_comes_to_tensorboard(

@@ -21,6 +21,8 @@ from trainer.storage import Entry, atomic_write, listing, read_range
 STATE = ".sync.json"
 """In each run's folder: the attempt that its files are of."""
 EVENTS = "events.out.tfevents."
+LOOKS = 3
+"""At runs that change while they are brought. What still does then comes with the next call."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +60,42 @@ def sync(prefix: str, folder: Path) -> list[Change]:
     Raises:
         StorageError, StorageRefused: what was brought until then is whole. OSError: a file cannot be written.
     """
-    changes = []
-    found = listing(prefix)
-    names = _runs(found)
-    scores, profiles = (_below(whole, found, names) for whole in (EVALUATION, streams.PROFILES))
-    for name, those in _below(streams.FOLDER, found, names).items():
-        place, here = f"{prefix.rstrip('/')}/{name}".rstrip("/"), folder / name
-        stored = streams.newest_of(place, those)
-        if stored is None:
-            continue
-        here.mkdir(parents=True, exist_ok=True)
-        same = _generation(here) == stored.generation
-        try:
-            for file, parts in stored.parts.items():
-                changes += _bring(here / file, parts, same)
-            changes += [Change(*each) for each in evaluated.bring(place, scores[name], here)]
-            changes += [Change(*each) for each in evaluated.bring_whole(place, streams.PROFILES, profiles[name], here)]
-        except (ObjectChanged, ObjectMissing):
-            continue  # a part grew since it was listed, or a newer attempt removed it: the next look brings what is
-        if not same:
-            for path in here.glob(f"{EVENTS}*"):
-                if path.name not in stored.parts:  # taken back to before its first event
-                    os.truncate(path, 0)
-            atomic_write(here / STATE, (json.dumps({"generation": stored.generation}) + "\n").encode())
+    changes: list[Change] = []
+    for _ in range(LOOKS):
+        found = listing(prefix)
+        names = _runs(found)
+        parts, scores, profiles = (
+            _below(whole, found, names) for whole in (streams.FOLDER, EVALUATION, streams.PROFILES)
+        )
+        whole = True
+        for name in names:
+            place = f"{prefix.rstrip('/')}/{name}".rstrip("/")
+            try:
+                changes += _bring_run(place, folder / name, parts[name], scores[name], profiles[name])
+            except (ObjectChanged, ObjectMissing):
+                whole = False  # a part grew since it was listed, or a newer attempt removed it
+        if whole:
+            break
+    return changes
+
+
+def _bring_run(
+    place: str, here: Path, parts: Mapping[str, Entry], scores: Mapping[str, Entry], profiles: Mapping[str, Entry]
+) -> list[Change]:
+    """Raises ObjectChanged, ObjectMissing where the bucket is no longer what was listed."""
+    stored = streams.newest_of(place, parts)
+    if stored is None:
+        return []
+    here.mkdir(parents=True, exist_ok=True)
+    same = _generation(here) == stored.generation
+    changes = [change for file, of_file in stored.parts.items() for change in _bring(here / file, of_file, same)]
+    changes += [Change(*each) for each in evaluated.bring(place, scores, here)]
+    changes += [Change(*each) for each in evaluated.bring_whole(place, streams.PROFILES, profiles, here)]
+    if not same:
+        for path in here.glob(f"{EVENTS}*"):
+            if path.name not in stored.parts:  # taken back to before its first event
+                os.truncate(path, 0)
+        atomic_write(here / STATE, (json.dumps({"generation": stored.generation}) + "\n").encode())
     return changes
 
 

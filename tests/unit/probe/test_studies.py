@@ -15,7 +15,7 @@ from trainer.probe import studies
 from trainer.probe.records import OK, Result
 from trainer.probe.report import tables
 from trainer.probe.streamed_set import checked
-from trainer.probe.studies.arms import CONTROLS, DEEP_RATES, RATES, REMEDIES, ROUTINGS
+from trainer.probe.studies.arms import CONTROLS, DEEP_RATES, RATES, REMEDIES, ROUTINGS, TRANSFORM_RATES, TRANSFORMS
 from trainer.probe.study import CENTRE, Changes, Study, cells, centre_of, config_of, split
 
 RESULTS = Path(__file__).parents[3] / "docs" / "probes"
@@ -98,7 +98,14 @@ def test_settings_of_a_measure_are_no_fields() -> None:
     assert ranks == {(CENTRE, ""): "1", ("ranks, strong", "2"): "2", ("ranks, weak", "2"): "2"}
 
 
-@pytest.mark.parametrize(("name", "chosen", "arms"), [("rates", RATES, ROUTINGS), ("rates_deep", DEEP_RATES, REMEDIES)])
+@pytest.mark.parametrize(
+    ("name", "chosen", "arms"),
+    [
+        ("rates", RATES, ROUTINGS),
+        ("rates_deep", DEEP_RATES, REMEDIES),
+        ("rates_transforms", TRANSFORM_RATES, TRANSFORMS),
+    ],
+)
 def test_every_arm_has_the_learning_rate_that_was_best_in_the_search(
     name: str, chosen: dict[str, str], arms: dict[str, Changes]
 ) -> None:
@@ -111,7 +118,7 @@ def test_every_arm_has_the_learning_rate_that_was_best_in_the_search(
             rate = row["value"] or centre_of(search, axis)
             rates.setdefault(row["arm"], {})[rate] = float(row["train_accuracy"])
     assert set(rates) == set(chosen) == set(arms)
-    assert set(CONTROLS) <= set(ROUTINGS)
+    assert set(CONTROLS) <= {*ROUTINGS, *TRANSFORMS}
     for arm, found in rates.items():
         assert set(found) == set(axis.values)
         assert max(found, key=lambda rate: found[rate]) == chosen[arm], (arm, found)

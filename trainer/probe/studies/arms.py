@@ -15,6 +15,8 @@ DEEP_RATES = {
     "uniform": "0.01",
 }
 """Best training accuracy of ``docs/probes/rates_deep``, at 8 capsule layers and with a seed of its own."""
+TRANSFORM_RATES = {"full": "0.01", "shared": "0.01", "low rank": "0.01", "uniform, shared": "0.01"}
+"""Best training accuracy of ``docs/probes/rates_transforms``, at the centre and with a seed of its own."""
 SHARP = "0.1"
 """Of a temperature: agreement counts ten times as much."""
 
@@ -26,7 +28,7 @@ ROUTINGS = {
     "uniform": {"model.routing.algorithm": "uniform"},
     "random": {"model.routing.algorithm": "random"},
 }
-CONTROLS = ("convolutions", "uniform", "random")
+CONTROLS = ("convolutions", "uniform", "random", "uniform, shared")
 
 REMEDIES = {
     "dynamic": DYNAMIC,
@@ -38,6 +40,15 @@ REMEDIES = {
 }
 """What might save dynamic routing in a deep stack, another routing, and the control that learns there."""
 
+SHARED_TRANSFORM = {"model.head.transform": "shared"}
+TRANSFORMS = {
+    "full": DYNAMIC,
+    "shared": {**DYNAMIC, **SHARED_TRANSFORM},
+    "low rank": {**DYNAMIC, "model.head.transform": "low_rank", "model.head.rank": "8"},  # as a child's pose has
+    "uniform, shared": {"model.routing.algorithm": "uniform", **SHARED_TRANSFORM},
+}
+"""A transform for each child and parent, one for each type of children, one that is factorised, and a control."""
+
 
 def arms(*, tuned: bool) -> tuple[Arm, ...]:
     """Dynamic routing in the manner of the paper, and with sharper couplings; controls. Its first iteration alone is
@@ -48,6 +59,11 @@ def arms(*, tuned: bool) -> tuple[Arm, ...]:
 def remedies(rates: Mapping[str, str]) -> tuple[Arm, ...]:
     """``REMEDIES``, with a learning rate for each, or with the recipe's."""
     return _arms(REMEDIES, rates)
+
+
+def transforms(rates: Mapping[str, str]) -> tuple[Arm, ...]:
+    """``TRANSFORMS``, with a learning rate for each, or with the recipe's."""
+    return _arms(TRANSFORMS, rates)
 
 
 def _arms(named: Mapping[str, Changes], rates: Mapping[str, str]) -> tuple[Arm, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from trainer.probe.studies import learning
+from trainer.probe.studies.arms import TRANSFORM_RATES, transforms
 from trainer.probe.studies.axes import grain
 from trainer.probe.study import Budget
 
@@ -11,6 +12,7 @@ STUDY = dataclasses.replace(
     name="learning_thousand",
     about="test accuracy and the health of routing at 1,000 parents, one seed",
     budget=Budget(seconds=1800, memory_mib=5000),
+    arms=(*learning.STUDY.arms, *(arm for arm in transforms(TRANSFORM_RATES) if arm.name != "full")),  # it is dynamic
     axes=(grain("parents", (1, 100)),),
     seeds=(0,),
 )
