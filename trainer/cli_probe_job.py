@@ -41,7 +41,7 @@ def add_job(actions: Any, run: Parser, measure: Callable[[argparse.Namespace], i
 
 def _job(run: Parser, measure: Callable[[argparse.Namespace], int], _parsed: argparse.Namespace) -> int:
     from trainer.cluster.launcher import leave_word
-    from trainer.launch.supervisor import Ending
+    from trainer.launch.verdicts import Ending
 
     try:
         if os.environ.get("CAPSNET_DEVICE") == "gpu" and not gpus.count():

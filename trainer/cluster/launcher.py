@@ -26,7 +26,7 @@ from trainer.config import WatchdogConfig
 from trainer.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, CapsnetError, ConfigError, note
 from trainer.launch import hosts, memory_kills, mpi, supervisor
 from trainer.launch.hosts import Host
-from trainer.launch.supervisor import Ending, Rank
+from trainer.launch.verdicts import Ending, Rank
 from trainer.output import attempts
 from trainer.output.ledger import FOLDER, Ledger
 from trainer.storage import join, make_folder

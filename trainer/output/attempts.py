@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 
 from trainer.errors import EXIT_INTERRUPTED, CapsnetError, note
 from trainer.launch import wire
-from trainer.launch.supervisor import STOP_SIGNALS, Ending
+from trainer.launch.supervisor import STOP_SIGNALS
+from trainer.launch.verdicts import Ending
 from trainer.output.ledger import Ledger, next_move
 
 BEAT_SECONDS = 10.0

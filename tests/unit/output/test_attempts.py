@@ -10,7 +10,7 @@ import pytest
 
 from trainer.errors import CheckpointError, InterruptedRun
 from trainer.launch import wire
-from trainer.launch.supervisor import Ending
+from trainer.launch.verdicts import Ending
 from trainer.output import attempts
 from trainer.output.ledger import Ledger
 
