@@ -92,3 +92,13 @@ def image(images: dict[str, str]) -> str:
 @pytest.fixture(scope="module")
 def namespace(space: Space) -> str:
     return space.name
+
+
+@pytest.fixture(scope="module")
+def storage(space: Space) -> Iterator[str]:
+    """A storage server in the namespace, within this process's reach: its address."""
+    space.apply("", components=("emulator",))
+    space("rollout", "status", "deployment/storage", "--timeout=120s")
+    with space.forwarded("service/storage", 4443) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", address)
+        yield address

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.cluster.kube import Space
 from tests.cluster.test_commands import capsnet
@@ -19,15 +16,6 @@ EMULATED = {"op": "add", "path": "/spec/template/spec/containers/0/env/-"}
 HOST = {**EMULATED, "value": {"name": "STORAGE_EMULATOR_HOST", "value": "http://storage:4443"}}
 CONTAINER = "/spec/template/spec/containers/0"
 LITTLE = {"op": "replace", "path": f"{CONTAINER}/resources/requests/cpu", "value": "100m"}  # several run on two cores
-
-
-@pytest.fixture(scope="module")
-def storage(space: Space) -> Iterator[None]:
-    space.apply("", components=("emulator",))
-    space("rollout", "status", "deployment/storage", "--timeout=120s")
-    with space.forwarded("service/storage", 4443) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", address)
-        yield
 
 
 def start(space: Space, name: str, *patches: dict[str, Any], **run: str) -> None:
@@ -44,18 +32,18 @@ def words(space: Space, name: str) -> str:
     return said[-1]
 
 
-def test_a_wrong_recipe(space: Space, storage: None) -> None:
+def test_a_wrong_recipe(space: Space, storage: str) -> None:
     start(space, "recipe", RECIPE="nonsense")
     assert "unknown recipe nonsense" in words(space, "recipe")
     assert len(space.pods("job-name=recipe")) == 1  # nothing was tried again
 
 
-def test_a_bucket_that_is_not_there(space: Space, storage: None) -> None:
+def test_a_bucket_that_is_not_there(space: Space, storage: str) -> None:
     start(space, "bucket", OUTPUT="gs://absent/runs/one")
     assert "no bucket absent" in words(space, "bucket")
 
 
-def test_a_second_job_on_the_same_output_is_refused_and_a_stop_saves(space: Space, storage: None) -> None:
+def test_a_second_job_on_the_same_output_is_refused_and_a_stop_saves(space: Space, storage: str) -> None:
     uri = "gs://sandbox/runs/shared"
     start(space, "first", OUTPUT=uri, OPTIONS=LONG)
     space.until("the first has a checkpoint", lambda: newest.step(uri) > 0 or None)
@@ -78,7 +66,7 @@ def test_a_second_job_on_the_same_output_is_refused_and_a_stop_saves(space: Spac
     space("delete", "job", "first", "--wait=false")
 
 
-def test_out_of_memory_three_times_ends_the_run_with_the_limit(space: Space, storage: None) -> None:
+def test_out_of_memory_three_times_ends_the_run_with_the_limit(space: Space, storage: str) -> None:
     limits = [
         {"op": "replace", "path": f"{CONTAINER}/resources/{kind}/memory", "value": "320Mi"}
         for kind in ("requests", "limits")
@@ -89,7 +77,7 @@ def test_out_of_memory_three_times_ends_the_run_with_the_limit(space: Space, sto
     assert "memory" in said
 
 
-def test_an_image_that_cannot_be_pulled_and_a_gpu_that_is_not_there(space: Space, storage: None) -> None:
+def test_an_image_that_cannot_be_pulled_and_a_gpu_that_is_not_there(space: Space, storage: str) -> None:
     start(space, "image", {"op": "replace", "path": f"{CONTAINER}/image", "value": "capsnet.invalid/none:1"})
     start(space, "gpu", {"op": "add", "path": f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "value": "64"})
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +47,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def storage(space: Space, mpi_operator: None, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The sandbox's storage server, with the shards, as this process reaches it."""
-    space.apply("", components=("emulator",))
-    space("rollout", "status", "deployment/storage", "--timeout=120s")
-    with space.forwarded("service/storage", 4443) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", address)
-        for path in sorted(shards.iterdir()):
-            if path.is_file():
-                url = f"{address}/upload/storage/v1/b/sandbox/o?uploadType=media&name=shards/{path.name}"
-                urllib.request.urlopen(urllib.request.Request(url, path.read_bytes(), method="POST")).close()
-        yield address
+def streamed(mpi_operator: None, storage: str, shards: Path) -> None:
+    """The shards are in the bucket."""
+    for path in sorted(shards.iterdir()):
+        if path.is_file():
+            url = f"{storage}/upload/storage/v1/b/sandbox/o?uploadType=media&name=shards/{path.name}"
+            urllib.request.urlopen(urllib.request.Request(url, path.read_bytes(), method="POST")).close()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +105,7 @@ def running(space: Space, selector: str) -> list[Any]:
 
 
 def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
-    space: Space, storage: str, alone: Run, tmp_path: Path
+    space: Space, streamed: None, alone: Run, tmp_path: Path
 ) -> None:
     run = {"RECIPE": "sabour2017_cifar10", "DATA": "gs://sandbox/shards", "OUTPUT": URI, "OPTIONS": options(FIELDS)}
     space.apply("sandbox", "faults", {"run": run})
@@ -141,7 +135,7 @@ def test_a_run_is_the_one_that_nobody_interrupted_whatever_happens_to_its_pods(
     assert status.count("exit 75") == len(ends) - 1 - sum(end is None for end in ends)
 
 
-def test_its_scalars_are_in_tensorboard(space: Space, storage: str) -> None:
+def test_its_scalars_are_in_tensorboard(space: Space, streamed: None) -> None:
     with space.forwarded("service/tensorboard", 6006) as address:
         url = f"{address}/data/plugin/scalars/scalars?run=faults&tag=loss/total"
 
@@ -167,7 +161,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_what_trying_again_does_not_mend_ends_the_job_and_lets_the_workers_go(
-    space: Space, storage: str, name: str
+    space: Space, streamed: None, name: str
 ) -> None:
     run, patches, word = ENDINGS[name]
     space.apply("sandbox", name, {"run": {"OUTPUT": f"gs://sandbox/runs/{name}", **run}}, {"MPIJob": patches})

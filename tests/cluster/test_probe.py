@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,16 +38,6 @@ from trainer.probe.run import run
 from trainer.probe.study import Arm, Axis, Budget, Study, Thresholds
 run({STUDY!r}, {OWN!r}, (int(os.environ["JOB_COMPLETION_INDEX"]), 2), print, lambda: False)
 """
-
-
-@pytest.fixture(scope="module")
-def storage(space: Space) -> Iterator[None]:
-    """In the namespace, and within this process's reach."""
-    space.apply("", components=("emulator",))
-    space("rollout", "status", "deployment/storage", "--timeout=120s")
-    with space.forwarded("service/storage", 4443) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", address)
-        yield
 
 
 def start(space: Space, name: str, container: dict[str, list[str]] | None = None) -> None:
