@@ -6,7 +6,7 @@ import argparse
 import os
 import textwrap
 from collections.abc import Callable
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import ByteSize
 
@@ -122,9 +122,9 @@ def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
         default = configuration.value_at(defaults, path)
-        is_switch = isinstance(default, bool)
+        is_switch = bool in (field.annotation, *get_args(field.annotation))
         kind = _kind(path, field.annotation, default)
-        choices = f"; one of {', '.join(get_args(field.annotation))}" if kind == NAME else ""
+        choices = f"; one of {', '.join(_choices(field.annotation))}" if kind == NAME else ""
         groups[section].add_argument(
             f"--{path}",
             dest=f"field:{path}",
@@ -137,8 +137,17 @@ def add_fields(parser: Parser, recipe: str, *, listed: bool = True) -> None:
         )
 
 
+def _choices(annotation: Any) -> list[str]:
+    """Of a Literal, or of a union with one: 'auto', true or false. Others have none."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [str(part) for part in parts]
+    named = [choice for part in parts for choice in _choices(part)]
+    return [*named, "true", "false"] if named and bool in parts else named
+
+
 def _kind(path: str, annotation: Any, default: Any) -> str:
-    choices = [str(choice) for choice in get_args(annotation)]
+    choices = _choices(annotation)
     if isinstance(default, tuple):
         return "N,N,..."
     if choices:

@@ -15,6 +15,7 @@ import pytest
 
 from trainer import cli, configs
 from trainer.errors import CapsnetError
+from trainer.parsing import field_values
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 80
@@ -47,6 +48,14 @@ def test_every_argument_is_explained_and_shows_its_default(prog: str) -> None:
         assert action.help, action.dest
         if action.default not in (None, False, [], argparse.SUPPRESS):
             assert "(default: " in action.help, action.dest
+
+
+def test_a_field_shows_its_choices_and_one_that_may_be_true_is_a_switch() -> None:
+    said = PARSERS["capsnet train"].format_help()
+    for shown in ("--train.xla [{auto,true,false}]", "--model.channels {1,3}", "--model.routing.xla [true|false]"):
+        assert shown in said
+    parsed = cli._parsed(["train", "--train.xla", "--model.routing.xla=false"])
+    assert field_values(parsed) == {"train.xla": "true", "model.routing.xla": "false"}
 
 
 @pytest.mark.parametrize("prog", PARSERS)

@@ -109,7 +109,8 @@ class RoutingConfig(Section):
     )
     implementation: Literal["auto", "stored", "streamed"] = neutral(
         "auto",
-        description="all votes in memory, or made again block by block wherever they are needed; auto goes by sizes",
+        description="all votes in memory, or made again block by block wherever they are needed; auto goes by "
+        "sizes, the device and xla",
     )
     memory_bytes: ByteSize = neutral(
         ByteSize(2**30), gt=0, description="what a layer may hold between its passes, as 1GiB"

@@ -19,7 +19,7 @@ from trainer.summaries.look import Look
 from trainer.summaries.tags import Tag
 from trainer.summaries.values import filled
 
-UNIFORM = 0.9999  # entropy over its largest value; with 100 parents 0.9995 is alive (README)
+UNIFORM = 0.9999  # entropy over its largest value; with 100 parents 0.9986 is alive (README's divergence)
 SHORT = 0.05  # mean of the longest class capsule
 RESTS = 0.02  # of m+^2, between the margin loss and it
 

@@ -1,7 +1,7 @@
 """The study of learning on CIFAR-10, as far as two cores carry it: one epoch of the same small network.
 
-Needs the shards: ``capsnet data prepare cifar10``, and ``--data URI`` where they are not at ``data/cifar10``. Parents
-come from quarter turns, which need no pixel from between or outside.
+Needs the shards: ``capsnet data prepare cifar-10-binary.tar.gz data/cifar10``, and ``--data URI`` where they are
+elsewhere. Parents come from quarter turns, which need no pixel from between or outside.
 """
 
 from trainer.probe.studies.arms import arms
