@@ -169,7 +169,9 @@ class HeadConfig(Section):
         0.1, gt=0, description="standard deviation of the transform at first, as in the authors' code (fixed)"
     )
     coordinates: bool = Field(
-        False, description="add row and column of a child's position to its votes, where positions share transforms"
+        False,
+        description="add row and column of a child's position to its votes, where positions share transforms (for em: "
+        "where a parent's length counts, it begins near 1 by them)",
     )
 
     @model_validator(mode="after")
