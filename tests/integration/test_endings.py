@@ -190,7 +190,15 @@ ENDINGS = [
     asked_while_evaluating,
     asked_in_the_last_save,
 ]
-OF_ONE = [interrupted, killed_while_saving, interrupted_twice, rank_killed, rank_stopped, asked_in_the_last_save]
+OF_ONE = [
+    interrupted,
+    killed_while_saving,
+    interrupted_twice,
+    rank_killed,
+    rank_stopped,
+    asked_while_evaluating,
+    asked_in_the_last_save,
+]
 OF_FOUR = [terminated, rank_killed, asked_in_the_last_save]  # where a fourth could tell
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +65,14 @@ def sync(prefix: str, folder: Path) -> list[Change]:
         found = listing(prefix)
         names = _runs(found)
         parts, scores, profiles = (
-            _below(whole, found, names) for whole in (streams.FOLDER, EVALUATION, streams.PROFILES)
+            _below(part, found, names) for part in (streams.FOLDER, EVALUATION, streams.PROFILES)
         )
         whole = True
         for name in names:
             place = f"{prefix.rstrip('/')}/{name}".rstrip("/")
             try:
-                changes += _bring_run(place, folder / name, parts[name], scores[name], profiles[name])
+                for change in _bring_run(place, folder / name, parts[name], scores[name], profiles[name]):
+                    changes.append(change)  # one by one: what came before an exception was brought
             except (ObjectChanged, ObjectMissing):
                 whole = False  # a part grew since it was listed, or a newer attempt removed it
         if whole:
@@ -81,22 +82,22 @@ def sync(prefix: str, folder: Path) -> list[Change]:
 
 def _bring_run(
     place: str, here: Path, parts: Mapping[str, Entry], scores: Mapping[str, Entry], profiles: Mapping[str, Entry]
-) -> list[Change]:
+) -> Iterator[Change]:
     """Raises ObjectChanged, ObjectMissing where the bucket is no longer what was listed."""
     stored = streams.newest_of(place, parts)
     if stored is None:
-        return []
+        return
     here.mkdir(parents=True, exist_ok=True)
     same = _generation(here) == stored.generation
-    changes = [change for file, of_file in stored.parts.items() for change in _bring(here / file, of_file, same)]
-    changes += [Change(*each) for each in evaluated.bring(place, scores, here)]
-    changes += [Change(*each) for each in evaluated.bring_whole(place, streams.PROFILES, profiles, here)]
+    for file, of_file in stored.parts.items():
+        yield from _bring(here / file, of_file, same)
+    yield from (Change(*each) for each in evaluated.bring(place, scores, here))
+    yield from (Change(*each) for each in evaluated.bring_whole(place, streams.PROFILES, profiles, here))
     if not same:
         for path in here.glob(f"{EVENTS}*"):
             if path.name not in stored.parts:  # taken back to before its first event
                 os.truncate(path, 0)
         atomic_write(here / STATE, (json.dumps({"generation": stored.generation}) + "\n").encode())
-    return changes
 
 
 def _generation(here: Path) -> int:

@@ -93,7 +93,7 @@ def test_windows_are_those_of_a_convolution(fan: Fan) -> None:
 @pytest.mark.parametrize(
     ("fan", "size", "leaky", "jit"),
     [
-        *((fan, *how, False) for fan in FANS for how in ((1.0, False), (1e3, False), (1.0, True))),
+        *((fan, *how, False) for fan in FANS for how in ((1.0, False), (1e3, False), (1.0, True), (1e3, True))),
         *((fan, 1e3, True, True) for fan in FANS[:4]),  # a window at each position, and fewer; each is compiled anew
     ],
     ids=str,
