@@ -64,7 +64,7 @@ def test_scenes_train_resume_and_are_scored(whole: Path, tmp_path: Path) -> None
 def test_two_ranks_see_the_scenes_of_one(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("horovod", reason="Horovod is not installed: make horovod")
     train(tmp_path / "run", ranks=2, fields=OVERLAP)
-    # float32 sums in another order, grown over 16 updates; other scenes give another loss at once
+    # float32 sums in another order, grown over 16 updates; another scene gives another loss at once
     assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
     ours, theirs = (records(folder, "test")[-1] for folder in (tmp_path / "run", whole))
     assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1 / 2000)  # one record on the edge

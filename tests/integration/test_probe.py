@@ -99,10 +99,10 @@ def test_a_learning_cell_is_a_real_run(tmp_path: Path) -> None:
     assert bad.outcome == "not finite", bad
 
 
-def probe(output: Path | str, *words: str) -> subprocess.Popen[str]:
+def probe(output: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "trainer", "probe", "run", "smoke", "--axis", "children", "--output", str(output)]
     return subprocess.Popen(
-        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
@@ -125,23 +125,25 @@ def told(page: Path) -> str:
     return re.sub(r'src="[^"]*"', "", page.read_text())
 
 
-def ended_in_its_first_cell(output: Path, number: signal.Signals) -> int:
-    """Its exit code; nothing that it had started outlives it."""
+def ended_in_its_first_cell(output: Path, number: signal.Signals) -> tuple[int, str]:
+    """Its exit code, and what it said; nothing that it had started outlives it."""
     process = probe(output)
     cell = wait_for_cell(process)
     started = [cell, *cell.children()]
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE)
+    printed, _ = process.communicate(timeout=PATIENCE)
     psutil.wait_procs(started, timeout=5)  # less than a cell takes
     assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    return process.returncode
+    return process.returncode, printed
 
 
 def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path) -> None:
-    assert ended_in_its_first_cell(tmp_path, signal.SIGINT) == 75
+    code, printed = ended_in_its_first_cell(tmp_path, signal.SIGINT)
+    assert code == 75, printed
     known = Records(tmp_path).known(print)
     assert (len(known.started), len(known.results)) == (0, 0)  # a stop takes the start back
-    assert ended_in_its_first_cell(tmp_path, signal.SIGKILL) == -signal.SIGKILL
+    code, printed = ended_in_its_first_cell(tmp_path, signal.SIGKILL)
+    assert code == -signal.SIGKILL, printed
     known = Records(tmp_path).known(print)
     assert (len(known.started), len(known.results)) == (1, 0)
     last = probe(tmp_path)

@@ -23,7 +23,7 @@ from trainer import checkpoint
 from trainer.errors import ObjectChanged
 from trainer.output import copies, evaluated, newest, ranklog, streams
 from trainer.output.ledger import Ledger
-from trainer.output.sync import sync
+from trainer.output.sync import LOOKS, sync
 from trainer.storage import Entry, delete, listing
 
 TIMED = ("images_per_second", "step_seconds", "input_wait", "seconds", "peak_memory_mib", "wait_")
@@ -310,8 +310,15 @@ def test_what_changes_between_a_listing_and_its_reads_is_brought_as_it_came_to_b
         streams.Streams(uri, 2, run, print).begin()
         streams.forget_before(uri, 2)
 
-    for score, change in (("first", restarted), ("second", lambda: evaluated.store(uri, "test", scores[1]))):
-        left = [change]
+    def scored(number: int) -> None:
+        evaluated.store(uri, "test", scores[number])
+
+    for looks, score, change in (
+        (LOOKS, "first", restarted),
+        (LOOKS, "second", lambda: scored(1)),
+        (1, "first", lambda: scored(0)),  # what a call leaves is no error, and the next one brings it
+    ):
+        left, place_here = [change], here / f"{looks}-{score}"
 
         def then_changed(place: str, left: list[Callable[[], object]] = left) -> dict[str, Entry]:
             found = listing(place)
@@ -321,8 +328,12 @@ def test_what_changes_between_a_listing_and_its_reads_is_brought_as_it_came_to_b
 
         with monkeypatch.context() as patched:
             patched.setattr("trainer.output.sync.listing", then_changed)
-            sync(bucket.uri, here / score)
-        brought = {path.name: path.read_text() for path in (here / score).rglob("events.*")}
+            patched.setattr("trainer.output.sync.LOOKS", looks)
+            sync(bucket.uri, place_here)
+        if looks == 1:
+            assert not list(place_here.rglob(f"events.*.{score}"))
+            sync(bucket.uri, place_here)
+        brought = {path.name: path.read_text() for path in place_here.rglob("events.*")}
         assert brought == {f"events.out.tfevents.{name}": name for name in ("run", score)}
 
 

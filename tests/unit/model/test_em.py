@@ -328,15 +328,16 @@ def test_a_matrix_capsule_network(algorithm: str) -> None:
     assert np.all(np.isfinite(outputs.class_scores_BJ))
 
 
-XLA = {"float32": False, "bfloat16": False, "float16": True}  # its compilations take most of the time
+XLA = {"float32": False, "float64": False, "bfloat16": False, "float16": True}  # its compilations take most of the time
 
 
 @pytest.mark.parametrize("precision", XLA)
 def test_precisions_and_unknown_batch_size(precision: str) -> None:
     fields = {"layers": NETWORK["layers"] | {"padding": "same"}, "routing": {"algorithm": "em", "xla": XLA[precision]}}
     net = build(ModelConfig.model_validate(NETWORK | fields), precision=precision)
+    wide = tf.float64 if precision == "float64" else tf.float32
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 14, 14, 1], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, 14, 14, 1], wide)])
     def step(images_BHWC: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(tf.square(net(images_BHWC).class_scores_BJ - [[1.0, 0.0, 0.0]]))
@@ -345,8 +346,8 @@ def test_precisions_and_unknown_batch_size(precision: str) -> None:
 
     for records, scale in ((1, 1.0), (3, 0.0), (3, 255.0)):
         images_BHWC = np.random.default_rng(9).random((records, 14, 14, 1)) * scale
-        total, found = step(tf.cast(images_BHWC, tf.float32))
-        assert total.dtype == tf.float32
+        total, found = step(tf.cast(images_BHWC, wide))
+        assert total.dtype == wide
         assert all(np.all(np.isfinite(value)) for value in [total, *found])
 
 

@@ -54,3 +54,4 @@ def test_what_is_right_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["probe", "job"]) == 0
     [parsed] = seen
     assert (parsed.study, parsed.output, parsed.shard, parsed.memory) == ("smoke", "gs://b/probes/a", "3/4", 9000)
+    assert cli_probe._shard(parsed.shard) == (3, 4)

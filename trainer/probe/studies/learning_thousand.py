@@ -12,7 +12,8 @@ STUDY = dataclasses.replace(
     name="learning_thousand",
     about="test accuracy and the health of routing at 1,000 parents, one seed",
     budget=Budget(seconds=1800, memory_mib=5000),
-    arms=(*learning.STUDY.arms, *(arm for arm in transforms(TRANSFORM_RATES) if arm.name != "full")),  # it is dynamic
+    # "full" is what learning calls "dynamic"
+    arms=(*learning.STUDY.arms, *(arm for arm in transforms(TRANSFORM_RATES) if arm.name != "full")),
     axes=(grain("parents", (1, 100)),),
     seeds=(0,),
 )
