@@ -70,8 +70,8 @@ test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint (WO
 test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
 	@$(PYTEST) tests/unit $(ARGS)
 
-test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=)
-	@LOAD="$(LOAD)" $(BIN)/python -m pytest tests/cluster $(ARGS)
+test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=, WORKERS=)
+	@LOAD="$(LOAD)" $(PYTEST) tests/cluster $(ARGS)
 
 lint: $(TESTING) ## lint, format and types
 	@$(BIN)/ruff check .

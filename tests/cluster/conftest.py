@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kube import EMULATOR, Space, kubectl
+from tests.conftest import Once
 from tests.gcs.server import binary
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def mpi_operator(cluster: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def images(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def images(cluster: None, made_once: Once) -> dict[str, str]:
     """What stands in for the images that manifests name."""
     given = os.environ.get("CAPSNET_IMAGE")
     if given:
@@ -51,7 +52,11 @@ def images(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     load = os.environ.get("LOAD")
     if not load:
         pytest.skip("LOAD is not set: a command that takes an image archive to the nodes, as 'kind load image-archive'")
-    folder = tmp_path_factory.mktemp("images")
+    made_once("images", lambda folder: _build_and_load(folder, shlex.split(load)))
+    return {"capsnet": BUILT, EMULATOR: BUILT_EMULATOR}
+
+
+def _build_and_load(folder: Path, load: list[str]) -> None:
     subprocess.run(["make", "image", f"IMAGE={BUILT}", "ACCELERATOR=cpu"], cwd=ROOT, check=True)
     shutil.copy(binary(), folder / "fake-gcs-server")
     emulator = 'FROM debian:bookworm-slim\nCOPY fake-gcs-server /bin/\nENTRYPOINT ["fake-gcs-server"]\n'
@@ -60,9 +65,8 @@ def images(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     for image in (BUILT, BUILT_EMULATOR):
         archive = folder / "image.tar"
         subprocess.run(["docker", "save", image, "--output", str(archive)], check=True)
-        subprocess.run([*shlex.split(load), str(archive)], check=True)
+        subprocess.run([*load, str(archive)], check=True)
         archive.unlink()
-    return {"capsnet": BUILT, EMULATOR: BUILT_EMULATOR}
 
 
 def _emulator() -> dict[str, str]:

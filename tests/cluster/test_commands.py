@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-PATIENCE_SECONDS = 540.0  # the smoke job takes three minutes alone on two slow cores
+PATIENCE_SECONDS = 540.0
+EPOCHS = 3  # of the smoke job's 16: a minute alone on two slow cores
 
 
 def capsnet(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,13 +40,13 @@ def until_status_says(namespace: str, name: str, words: str) -> str:
 
 def test_smoke_is_followed_to_its_accuracy(namespace: str, image: str) -> None:
     at = ("--namespace", namespace)
-    named = ("--image", image, "--name", "smoke-a", "--set", "train.threads=0")
+    named = ("--image", image, "--name", "smoke-a", "--set", f"train.epochs={EPOCHS}")
     done = capsnet("submit", "smoke", *at, *named, "--follow")
     assert done.returncode == 0, done.stderr
-    assert "options  --train.threads 0" in done.stdout
+    assert f"options  --train.epochs {EPOCHS}" in done.stdout
     accuracy = re.search(r"^test accuracy: ([\d.]+) % \(2000 images", done.stdout, re.MULTILINE)
     assert accuracy, done.stdout
-    assert float(accuracy[1]) > 88  # the recipe states 90.1; a seed of the split of 2,000 images moves it by 0.7
+    assert float(accuracy[1]) > 80  # 85.2 on one machine; of 2,000 images, with another's rounding, a few points
     assert done.stdout.rstrip().endswith("done: smoke-a")
 
     labels = json.loads(

@@ -2,23 +2,20 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import shutil
 import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Once
 from tests.gcs import proxy as gcs_proxy
 from tests.gcs import server as gcs_server
 from tests.integration.harness import OFTEN, train
-
-Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @dataclass
@@ -59,26 +56,6 @@ def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (shared / "in-turn.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """``(name, make)``: the folder that ``make`` filled for the first test of any worker that asked for it."""
-    workers = "PYTEST_XDIST_WORKER" in os.environ
-    shared = tmp_path_factory.getbasetemp().parent if workers else tmp_path_factory.getbasetemp()
-
-    def folder(name: str, make: Callable[[Path], object]) -> Path:
-        there, made = shared / f"once-{name}", shared / f"once-{name}.made"
-        with (shared / f"once-{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not made.exists():
-                shutil.rmtree(there, ignore_errors=True)
-                there.mkdir()
-                make(there)
-                made.touch()
-        return there
-
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -52,11 +52,16 @@ def said(lines: list[str]) -> str:
     return "\n".join(lines)
 
 
-def test_cells_are_measured_run_out_of_memory_are_collected_and_measured_again(tmp_path: Path) -> None:
-    first, there = tmp_path / "first", tmp_path / "there"
+def test_machines_share_cells_that_run_out_of_memory_are_collected_and_measured_again(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    uri, there = f"{bucket.uri}/probes/small", tmp_path / "there"
     lines: list[str] = []
-    run.run(STUDY, first, (0, 1), lines.append, never)
-    found = {cell.value: result for cell, result in collect.results(first, print)[1]}
+    for shard, cells in (((0, 2), 2), ((1, 2), 1)):
+        before = len(lines)
+        run.run(STUDY, uri, shard, lines.append, never)
+        assert len([line for line in lines[before:] if line.startswith("[")]) == cells
+    found = {cell.value: result for cell, result in collect.results(uri, print)[1]}
     outcomes = {value: result.outcome for value, result in found.items()}
     assert outcomes == {"": "ok", "8": "ok", "32768": "out of memory"}, said(lines)
     numbers = found[""].numbers
@@ -65,14 +70,14 @@ def test_cells_are_measured_run_out_of_memory_are_collected_and_measured_again(t
     assert found["32768"].numbers["peak_mib"] > 1500
     assert "the limit is 1,500" in found["32768"].why
 
-    collect.write(first, there, print)
-    lines.clear()
-    run.run(STUDY, there, (0, 1), lines.append, never)
-    assert not [line for line in lines if line.startswith("[")]  # all of it is known
-
+    collect.write(uri, there, print)
+    Records(there).claim(STUDY)
+    collect.unpack(there, print)
     slow = {**numbers, "reference_seconds": 100 * numbers["reference_seconds"]}
     Records(there).finish(dataclasses.replace(found[""], numbers=slow))
+    lines.clear()
     run.run(STUDY, there, (0, 1), lines.append, never, noisy_again=True)
+    # all else is known
     assert [line.split("] ")[1] for line in lines if line.startswith("[")] == [found[""].cell]
     again = {cell.value: result for cell, result in collect.results(there, print)[1]}
     assert again.pop("").numbers["reference_seconds"] < slow["reference_seconds"] / 2
@@ -163,17 +168,6 @@ def test_a_kill_costs_the_cell_in_flight_at_most(tmp_path: Path) -> None:
     assert subprocess.run([*words, "collect", str(tmp_path), "--to", str(collected)]).returncode == 0
     assert subprocess.run([*words, "report", str(collected)]).returncode == 0
     assert told(collected / "report.html") == told(tmp_path / "report.html")
-
-
-def test_two_machines_share_a_study_in_a_bucket(bucket: Bucket) -> None:
-    uri = f"{bucket.uri}/probes/small"
-    study = dataclasses.replace(STUDY, axes=(over("batch", "train.global_batch_size", ("8", "16")),))
-    for shard in ((0, 2), (1, 2)):
-        lines: list[str] = []
-        run.run(study, uri, shard, lines.append, never)
-        assert said(lines).count("ms a step") == 1
-    _, found = collect.results(uri, print)
-    assert [result.outcome for _, result in found] == ["ok"] * 2
 
 
 def test_records_that_are_damaged_or_of_another_version_are_named_and_the_others_kept(tmp_path: Path) -> None:

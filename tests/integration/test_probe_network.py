@@ -38,23 +38,23 @@ def test_two_ranks_as_they_meet_on_this_machine(tmp_path: Path) -> None:
     assert 1e7 < found.link.bytes_per_second < 1e12
 
 
-def test_the_fit_of_one_rate_predicts_others(tmp_path: Path) -> None:
+def test_the_fit_of_one_rate_predicts_another(tmp_path: Path) -> None:
     try:
         link.check()
     except ConfigError as error:
         pytest.skip(str(error))
     before = subprocess.run(["ip", "link", "show", "lo"], capture_output=True, text=True).stdout
-    rates = ("200mbit", "100mbit", "400mbit")
+    rates = ("400mbit", "100mbit")
     runs = measured(tmp_path / "network.json", *(word for rate in rates for word in ("--rate", rate)))
     assert [run.rate for run in runs] == list(rates)
     for run in runs:
         largest = run.samples[-1]
         # both ranks send a message of it over the one interface, less the burst that passes at once: no faster
         assert largest.seconds > 0.9 * 2 * largest.bytes / link.bytes_per_second(run.rate)
-    fast, middle, slow = (runs[at].samples[-1].seconds for at in (2, 0, 1))
-    assert fast < middle < slow
-    for other in runs[1:]:  # how near the model comes is for docs/probes/ranks: on a busy machine nothing is near
-        assert network.predicted(runs[0], other.rate) == sorted(network.predicted(runs[0], other.rate))
+    fast, slow = runs
+    assert fast.samples[-1].seconds < slow.samples[-1].seconds
+    # how near the model comes is for docs/probes/ranks: on a busy machine nothing is near
+    assert network.predicted(fast, slow.rate) == sorted(network.predicted(fast, slow.rate))
     after = subprocess.run(["ip", "link", "show", "lo"], capture_output=True, text=True).stdout
     assert after == before  # the machine's own loopback is as it was
 

@@ -113,20 +113,20 @@ OTHERS = [
     {"algorithm": "self_attention"},
     {"algorithm": "self_attention", "leaky": True, "bias": True},
 ]
-CASES = [  # every cut with the plain rule, every rule with a ragged cut of each kind
-    *(({}, I, cut) for cut in CUTS),
-    *(({}, 3, cut) for cut in SHARED_CUTS),
-    *((options, I, (5, 1)) for options in OPTIONS[1:]),
-    *((options, 3, (2, 4)) for options in OPTIONS[1:]),
-    *((options, I, (5, 1)) for options in OTHERS),
-    *((options, 3, (2, 4)) for options in OTHERS),
-    *((options, 3, (1, 3)) for options in OTHERS[::2]),
-    (COSINE[0], 3, (1, 3)),
+RULES = [*OPTIONS[1:], *OTHERS]
+CASES = [  # every cut and every rule with all that can be kept, and every rule with a ragged cut of each kind
+    *(({}, I, cut, keep) for cut in CUTS for keep in KEEPS),
+    *(({}, 3, cut, keep) for cut in SHARED_CUTS for keep in KEEPS),
+    *(
+        (options, *[(I, (5, 1)), (3, (2, 4))][(number + turn) % 2], keep)
+        for number, options in enumerate(RULES)
+        for turn, keep in enumerate(KEEPS)
+    ),
+    *((options, 3, (1, 3), KEEPS[turn % len(KEEPS)]) for turn, options in enumerate([*OTHERS[::2], COSINE[0]])),
 ]
 
 
-@pytest.mark.parametrize(("options", "transforms", "cut"), CASES, ids=str)
-@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize(("options", "transforms", "cut", "keep"), CASES, ids=str)
 def test_streamed_is_stored(options: dict, transforms: int, cut: tuple, keep: choice.Keep, monkeypatch) -> None:
     found = run(example(transforms), monkeypatch, "streamed", cut, keep=keep, xla=False, **options)
     assert_same(found, stored(transforms, np.float64, False, tuple(options.items())), ROUNDING)
