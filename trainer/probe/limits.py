@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.intervals import t_quantile
 from trainer.probe.records import COLLAPSED, ERROR, KILLED, MEMORY, NOT_FINITE, OK, TIME, Result
-from trainer.probe.study import CENTRE, Axis, Cell, Measure, Study, centre_of
+from trainer.probe.study import CENTRE, Axis, Cell, Measure, Study, centre_of, classes_of
 
 MEASURED = (OK, COLLAPSED)
 NOISY = 1.25
@@ -32,16 +32,25 @@ COMPARED: Mapping[Measure, tuple[str, ...]] = {
 """Thresholds that a study of a measure declares, beyond what ends a cell."""
 NOT_MEASURED, FAILED = "not measured", "ended in error"
 ONE_SEED, NO_CONTROL = "cannot be judged (one seed)", "cannot be judged (no control there)"
+BOTH_FAIL = "cannot be judged (the control fails there too)"
+FAILING = 0.1
+"""Of what the control has above chance at the centre."""
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 Found = Sequence[tuple[Cell, Result]]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Results of all seeds at one value of an axis."""
+    """Results of all seeds at one value of an axis. ``chance``: accuracy of a guess, where accuracy is measured."""
 
     value: str
     results: tuple[Result, ...]
+    chance: float = math.nan
+
+    @property
+    def skill(self) -> float:
+        """Accuracy above chance, of what is to be had above it."""
+        return (self.mean("accuracy") - self.chance) / (1 - self.chance)
 
     def mean(self, name: str) -> float:
         """Over the seeds that have the number; not a number where none has."""
@@ -139,15 +148,18 @@ def curve(study: Study, found: Found, arm: str, axis: Axis) -> list[Point]:
     value for an arm that the axis is not varied for."""
     middle, fixed = centre_of(study, axis), not varied(axis, arm)
 
-    def at(value: str) -> tuple[Result, ...]:
-        return tuple(
-            result
+    def at(value: str) -> Point:
+        here = [
+            (cell, result)
             for cell, result in found
             if cell.arm == arm
             and ((cell.axis, cell.value) == (axis.name, value) or (cell.axis == CENTRE and (fixed or value == middle)))
-        )
+        ]
+        scored = [cell for cell, result in here if "accuracy" in result.numbers]
+        chance = 1 / classes_of(study, scored[0]) if scored else math.nan
+        return Point(value, tuple(result for _, result in here), chance)
 
-    return [Point(value, at(value)) for value in axis.values]
+    return [at(value) for value in axis.values]
 
 
 def varied(axis: Axis, arm: str) -> bool:
@@ -176,22 +188,28 @@ def limit(study: Study, found: Found, arm: str, axis: Axis) -> Limit:
     """The first tested value that crosses a threshold of the study."""
     controls = [each.name for each in study.arms if each.control]
     others, reached = beside(study, found, arm, axis), ""
+    middle = others.get(centre_of(study, axis))
+    least = FAILING * middle.skill if middle is not None else math.nan
     unknown: list[tuple[str, str]] = []
     for point in curve(study, found, arm, axis):
         by = crossed(study, point, others.get(point.value), control=arm in controls)
         if by:
             return Limit(arm, axis.name, reached, point.value, "; ".join(by), tuple(unknown))
-        why = _unknown(study, point, others.get(point.value))
+        why = _unknown(study, point, others.get(point.value), least)
         unknown += [(point.value, why)] if why else []
-        if why not in (NOT_MEASURED, FAILED, ONE_SEED, NO_CONTROL):
+        if why not in (NOT_MEASURED, FAILED, ONE_SEED, NO_CONTROL, BOTH_FAIL):
             reached = point.value
     if [why for _, why in unknown] == [NOT_MEASURED] * len(axis.values):
         unknown = []
     return Limit(arm, axis.name, reached, "", "", tuple(unknown))
 
 
-def _unknown(study: Study, point: Point, other: Point | None) -> str:
-    """Why a point that crosses nothing may not be within every threshold; '' where it is."""
+def _unknown(study: Study, point: Point, other: Point | None, least: float) -> str:
+    """Why a point that crosses nothing may not be within every threshold; '' where it is.
+
+    Args:
+        least: skill below which a point and its control say nothing of each other.
+    """
     outcomes = [result.outcome for result in point.results]
     if OK not in outcomes:
         return FAILED if ERROR in outcomes else NOT_MEASURED
@@ -203,6 +221,8 @@ def _unknown(study: Study, point: Point, other: Point | None) -> str:
         gap, errors = gap_of(point, other)
         if gap > study.thresholds.accuracy_gap and math.isnan(errors):
             return ONE_SEED
+        if max(point.skill, other.skill) < least:
+            return BOTH_FAIL
     lacking = [outcome for outcome in outcomes if outcome != OK]
     why = FAILED if ERROR in lacking else NOT_MEASURED
     return f"{len(lacking)} of {len(outcomes)} seeds {why}" if lacking else ""

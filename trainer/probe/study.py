@@ -191,6 +191,12 @@ def config_of(study: Study, cell: Cell) -> RunConfig:
     return configuration.with_overrides(configs.load(study.recipe), dict(split(cell.fields)[0]))
 
 
+def classes_of(study: Study, cell: Cell) -> int:
+    """Also of a cell whose sizes do not fit, of which there may be a record all the same."""
+    given = split(cell.fields)[0].get("model.classes")
+    return int(given) if given else configs.load(study.recipe).model.classes
+
+
 def fingerprint(study: Study) -> str:
     """Of everything that its records mean."""
     return hashlib.sha256(json.dumps(asdict(study), sort_keys=True).encode()).hexdigest()[:16]

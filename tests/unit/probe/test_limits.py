@@ -123,6 +123,22 @@ def test_the_control_of_the_best_accuracy_counts_at_each_value() -> None:
     assert limits.limit(study, found, "dies", AXIS).stopped_at == "80"
 
 
+@pytest.mark.parametrize(
+    ("mine", "control", "told"),
+    [
+        (0.02, 0.03, "no limit reached up to 40; cannot be judged (the control fails there too) at 80"),
+        (0.40, 0.03, "no limit reached up to 80"),
+        (0.03, 0.40, "accuracy: 37.0 points below the control at 80, 40 is within every threshold"),
+    ],
+)
+def test_what_fails_with_its_control_is_not_judged(mine: float, control: float, told: str) -> None:
+    def accuracy(cell: Cell) -> float:  # chance is 0.1 at 10 parents, 0.0125 at 80
+        return {"a": mine, "b": control}[cell.arm] if cell.value == "80" else 0.7
+
+    found = [(cell, Result(cell.key, OK, {"accuracy": accuracy(cell)})) for cell in cells(LEARNING)]
+    assert limits.limit(LEARNING, found, "a", AXIS).sentence == f"a, parents: {told}"
+
+
 def test_nothing_measured_is_said() -> None:
     found = [(cell, Result(cell.key, "not measured")) for cell in cells(STUDY)]
     assert limits.limit(STUDY, found, "a", AXIS).sentence == "a, parents: not measured"
@@ -203,7 +219,7 @@ def test_several_studies_on_one_page() -> None:
 def test_rules_that_came_after_the_published_study_are_told_as_such(study: Study, told: bool) -> None:
     page = page_of([(study, measured())])
     assert "These numbers stand in study.json, which is written before the first cell." in page
-    assert ("Two rules of this page are younger" in page) == told
+    assert ("Three rules of this page are younger" in page) == told
 
 
 def test_the_evidence_stands_under_a_sentence() -> None:

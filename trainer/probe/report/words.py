@@ -12,8 +12,10 @@ SEPARATOR = " · "
 """Between names of arms, which may hold commas."""
 NOTHING = "Nothing is measured yet."
 LATER = (
-    " Two rules of this page are younger, made while the published study learning ran: that the best control counts at "
-    "each value, when the convolutional one had died at 300 parents, and that a gradient may be too large."
+    " Three rules of this page are younger. Two were made while the published study learning ran: that the best "
+    "control counts at each value, when the convolutional one had died at 300 parents, and that a gradient may be too "
+    f"large. One when all of them had run: an arm and its control fail where they have less than {limits.FAILING:g} of "
+    "what the control has above chance at the centre, and are not judged by each other there."
 )
 
 
