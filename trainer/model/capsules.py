@@ -16,6 +16,7 @@ from trainer.model import parts, routing
 from trainer.model.initial import TRUNCATED, glorot, layer_seed, parents_stddev, truncated_normal
 from trainer.model.routing import Capsules, LayerSizes, Transform, WeightSpec
 from trainer.model.routing.choice import STREAMED, choose
+from trainer.model.routing.fan import Fan
 from trainer.model.routing.trace import RoutingTrace
 from trainer.model.shapes import located, projected
 from trainer.model.squash import at_least_float32, layer_norm, lengths, squash, squash_exponential
@@ -106,6 +107,9 @@ class CapsuleLayer(keras.layers.Layer):
     rows; with ``coordinates`` = H children lie on a grid of H x H, and where is added to their votes.
     ``initial_stddev`` is of the transform before truncation at two of it; None: ``initial.parents_stddev``.
     """
+
+    fan: Fan | None = None
+    """Of a layer whose records are windows over a grid."""
 
     def __init__(
         self,

@@ -24,6 +24,8 @@ class ConvolutionalCapsules(CapsuleLayer):
     B x windows. Which couplings of different windows belong to one child stands in ``Transform.fan``.
     """
 
+    fan: Fan
+
     def __init__(
         self,
         types: int,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainer.model import routing
 from trainer.model.capsules import CapsuleLayer
 from trainer.model.routing import Capsules, Transform
+from trainer.model.routing.fan import children_on_grid
 from trainer.model.routing.trace import RoutingTrace
 
 SMALLEST = 1e-12  # under the roots and sums that are divided by
@@ -40,17 +41,17 @@ def observe(layer: CapsuleLayer, trace: RoutingTrace) -> Observed:
     Votes are made anew, for one parent of one window at a time: neither [N, I, J, Q] nor [N, I, J] is made.
     """
     coupling_RXIJ = by_window(layer, trace.coupling_RNIJ)
+    present_XI = _present(layer, coupling_RXIJ)
     records = trace.coupling_RNIJ.shape[1]
     children, parents = (Capsules(*(part[:records] for part in each)) for each in (trace.children, trace.parents))
     winner_X = _winner(layer, parents)
     agreement_XI = _agreement(layer, children, parents, winner_X)
-    coupling_XI = tf.gather(coupling_RXIJ[-1], winner_X, axis=2, batch_dims=1)
-    weighted = tf.reduce_sum(coupling_XI * agreement_XI) / tf.maximum(tf.reduce_sum(coupling_XI), SMALLEST)
+    coupling_XI = present_XI * tf.gather(coupling_RXIJ[-1], winner_X, axis=2, batch_dims=1)
     return Observed(
         winner_changed=_winner_changed(layer, trace),
-        favourite_changed=_favourite_changed(coupling_RXIJ),
-        agreement=weighted,
-        agreement_of_all=tf.reduce_mean(agreement_XI),
+        favourite_changed=_favourite_changed(coupling_RXIJ, present_XI),
+        agreement=_mean(agreement_XI, coupling_XI),
+        agreement_of_all=_mean(agreement_XI, present_XI),
     )
 
 
@@ -58,6 +59,20 @@ def by_window(layer: CapsuleLayer, coupling_RNIJ: tf.Tensor) -> tf.Tensor:
     """Couplings of a trace with a window's children apart: [R, N, W x I, J] -> [R, X, I, J]."""
     iterations, _, _, parents = coupling_RNIJ.shape
     return tf.reshape(coupling_RNIJ, [iterations, -1, layer.children, parents])
+
+
+def _present(layer: CapsuleLayer, coupling_RXIJ: tf.Tensor) -> tf.Tensor:
+    """1 for each child of each window, 0 for what lies beside the grid, [X, I]."""
+    ones_XI = tf.ones_like(coupling_RXIJ[0, :, :, 0])
+    grid_IW = children_on_grid(layer.fan, layer.children)
+    if grid_IW is None:
+        return ones_XI
+    ones_NWI = tf.reshape(ones_XI, [-1, grid_IW.shape[1], layer.children])
+    return tf.reshape(ones_NWI * tf.constant(grid_IW.T, ones_XI.dtype), [-1, layer.children])
+
+
+def _mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(weights * values) / tf.maximum(tf.reduce_sum(weights), SMALLEST)
 
 
 def _winner(layer: CapsuleLayer, parents: Capsules) -> tf.Tensor:
@@ -73,17 +88,18 @@ def _winner_changed(layer: CapsuleLayer, trace: RoutingTrace) -> tf.Tensor | Non
     else:
         return None
     uniform, _ = layer(trace.children, config=reference)
-    return _share_that_differs(_winner(layer, trace.parents), _winner(layer, uniform))
+    return tf.reduce_mean(_differs(_winner(layer, trace.parents), _winner(layer, uniform)))
 
 
-def _favourite_changed(coupling_RXIJ: tf.Tensor) -> tf.Tensor | None:
+def _favourite_changed(coupling_RXIJ: tf.Tensor, present_XI: tf.Tensor) -> tf.Tensor | None:
     if coupling_RXIJ.shape[0] < 3:
         return None
-    return _share_that_differs(tf.argmax(coupling_RXIJ[1], axis=-1), tf.argmax(coupling_RXIJ[-1], axis=-1))
+    differs_XI = _differs(tf.argmax(coupling_RXIJ[1], axis=-1), tf.argmax(coupling_RXIJ[-1], axis=-1))
+    return _mean(differs_XI, tf.cast(present_XI, differs_XI.dtype))
 
 
-def _share_that_differs(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.cast(ours != theirs, tf.float32))
+def _differs(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+    return tf.cast(ours != theirs, tf.float32)
 
 
 def _agreement(layer: CapsuleLayer, children: Capsules, parents: Capsules, winner_X: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from trainer.model import residual
 from trainer.model.convolution import ConvolutionalCapsules
 from trainer.model.costs import costs
 from trainer.model.network import build
-from trainer.model.routing import Capsules
+from trainer.model.routing import Capsules, choice
 from trainer.model.routing.fan import (
     Fan,
     cut_windows,
@@ -28,7 +28,7 @@ from trainer.model.routing.fan import (
     sum_over_windows,
     windows_of_each_child,
 )
-from trainer.model.routing.trace import observe
+from trainer.model.routing.trace import observe_competition
 from trainer.model.shapes import shapes
 from trainer.model.squash import lengths, squash
 
@@ -144,7 +144,7 @@ def test_sums_over_windows_and_entropy(fan: Fan, leaky: bool) -> None:
     outcomes = [np.concatenate([*found, [1.0 - np.sum(found)] if leaky else []]) for found in couplings.values()]
     entropies = [-float(p @ np.log(p)) for p in outcomes]
     shares = [entropy / math.log(len(p)) for entropy, p in zip(entropies, outcomes, strict=True)]
-    seen = observe(coupling_IBJ, leaky, 3, fan)
+    seen = observe_competition(coupling_IBJ, leaky, 3, fan)
     assert float(seen.entropy) == pytest.approx(np.mean(shares), rel=EXACT)
     assert float(seen.effective_parents) == pytest.approx(np.mean(np.exp(entropies)), rel=EXACT)
     left = np.mean([p[-1] for p in outcomes]) if leaky else 0.0
@@ -172,6 +172,32 @@ def layer(fan: Fan, pose: int = 4, *, by: str = "float64", **options) -> Convolu
 def grid_capsules(fan: Fan, pose: int = 2, types: int = T) -> Capsules:
     poses_BNP = squash(tf.constant(np.random.default_rng(4).normal(size=(B, fan.side**2 * types, pose))))
     return Capsules(poses_BNP, lengths(poses_BNP))
+
+
+@pytest.mark.parametrize("implementation", ["stored", "streamed"])
+@pytest.mark.parametrize("algorithm", ["dynamic", "inverted", "self_routing", "random", "uniform"])
+def test_what_lies_beside_the_grid_is_not_seen(
+    algorithm: str, implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its couplings are even, and would hide how sharp the others are."""
+    ragged = choice.Choice(implementation, 5, 1, "all", "for the test")
+    monkeypatch.setattr(choice, "choose", lambda *_, gpu: ragged)
+    fan = Fan.create(4, 3, 1, "same")
+    made = layer(fan, algorithm=algorithm, implementation=implementation, leaky=True, xla=False)
+    _, trace = made(grid_capsules(fan), trace=True, coupling_records=B)
+    coupling_R = trace.coupling_RNIJ.numpy().reshape(-1, B, 4, 4, 3, 3, T, J)
+    for r in range(len(coupling_R)):
+        entropies, left = [], []
+        for n, row, column, down, right, t in np.ndindex(*coupling_R.shape[1:-1]):
+            at = row + down - fan.before, column + right - fan.before
+            if 0 <= min(at) <= max(at) < fan.side:
+                shares = coupling_R[r, n, row, column, down, right, t]
+                left.append(1.0 - shares.sum())
+                outcomes = np.append(shares, left[-1])
+                entropies.append(-float(outcomes @ np.log(outcomes)))
+        assert float(trace.entropy_R[r]) == pytest.approx(np.mean(entropies) / math.log(J + 1), rel=EXACT)
+        assert float(trace.effective_parents_R[r]) == pytest.approx(np.mean(np.exp(entropies)), rel=EXACT)
+        assert float(trace.unassigned_R[r]) == pytest.approx(np.mean(left), rel=EXACT)
 
 
 def test_the_implementation_is_told_of_the_votes_of_all_windows() -> None:

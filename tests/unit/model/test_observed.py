@@ -119,8 +119,9 @@ def test_a_favourite_is_the_largest_coupling() -> None:
     assert looked_at("full", **{"model.routing.iterations": 2})[2]["class_capsules"].favourite_changed is None
 
 
-def test_windows_of_a_convolutional_layer_are_measured_one_by_one() -> None:
-    net, traces, found, _ = looked_at("layers")
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_windows_of_a_convolutional_layer_are_measured_one_by_one(padding: str) -> None:
+    net, traces, found, _ = looked_at("layers", **{"model.layers.padding": padding})
     layer, trace = net.capsule_layers[0], traces["layer_0"]
     windows, kernel, types = layer.fan.windows, 2, 3
     assert windows > 1
@@ -128,18 +129,26 @@ def test_windows_of_a_convolutional_layer_are_measured_one_by_one() -> None:
     side = layer.fan.side
     poses_NHWTP = trace.children.poses_BNP.numpy().reshape(N, side, side, types, -1)
     parents_NHWJQ = trace.parents.poses_BNP.numpy().reshape(N, windows, windows, 3, -1)
-    coupling = trace.coupling_RNIJ.numpy()[-1].reshape(N, windows, windows, kernel, kernel, types, 3)
+    coupling_R = trace.coupling_RNIJ.numpy().reshape(-1, N, windows, windows, kernel, kernel, types, 3)
     transform = part.numpy().reshape(kernel, kernel, types, *part.shape[1:])
-    total = weight = 0.0
+    total, weight, cosines, changed = 0.0, 0.0, [], []
     for n, row, column in np.ndindex(N, windows, windows):
         winner = int(np.argmax(np.linalg.norm(parents_NHWJQ[n, row, column], axis=-1)))
         pose = parents_NHWJQ[n, row, column, winner]
         for down, right, t in np.ndindex(kernel, kernel, types):
-            vote = poses_NHWTP[n, row + down, column + right, t] @ transform[down, right, t, :, winner]
+            at = row + down - layer.fan.before, column + right - layer.fan.before
+            if not 0 <= min(at) <= max(at) < side:
+                continue  # nothing is there
+            vote = poses_NHWTP[n, *at, t] @ transform[down, right, t, :, winner]
             cosine = float(vote @ pose) / math.sqrt(float(vote @ vote) * float(pose @ pose))
-            share = coupling[n, row, column, down, right, t, winner]
-            total, weight = total + share * cosine, weight + share
+            coupling_RJ = coupling_R[:, n, row, column, down, right, t]
+            total, weight = total + coupling_RJ[-1, winner] * cosine, weight + coupling_RJ[-1, winner]
+            cosines.append(cosine)
+            changed.append(coupling_RJ[1].argmax() != coupling_RJ[-1].argmax())
+    assert (len(cosines) < N * windows**2 * kernel**2 * types) == (padding == "same")
     assert float(found["layer_0"].agreement) == pytest.approx(total / weight, rel=EXACT)
+    assert float(found["layer_0"].agreement_of_all) == pytest.approx(np.mean(cosines), rel=EXACT)
+    assert float(found["layer_0"].favourite_changed) == pytest.approx(np.mean(changed), rel=1e-6)  # a float32
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

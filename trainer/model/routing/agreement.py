@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.config import RoutingConfig
+from trainer.model.routing.fan import Fan
 from trainer.model.squash import EPSILON, at_least_float32, squash
 
 
@@ -18,7 +19,8 @@ class Rule(NamedTuple):
     """What changes the result of routing by agreement.
 
     ``cumulative``: a vote's logit is its product with the sum of what its parent said in all iterations before, as in
-    dynamic routing, or with the last alone.
+    dynamic routing, or with the last alone. ``fan``: which children of a convolutional layer's windows there are, for
+    what is seen of routing.
     """
 
     iterations: int
@@ -27,10 +29,12 @@ class Rule(NamedTuple):
     cosine: bool = False
     temperature: float = 1.0
     cumulative: bool = True
+    fan: Fan | None = None
 
     @staticmethod
-    def of(config: RoutingConfig) -> Rule:
-        return Rule(config.iterations, config.leaky, config.stop_gradient, config.by_cosine, config.temperature)
+    def of(config: RoutingConfig, fan: Fan | None) -> Rule:
+        rule = Rule(config.iterations, config.leaky, config.stop_gradient, config.by_cosine, config.temperature)
+        return rule._replace(fan=fan)
 
 
 def couplings(routing_logits: tf.Tensor, leaky: bool) -> tf.Tensor:

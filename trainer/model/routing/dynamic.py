@@ -45,7 +45,7 @@ def route(
         (parents, trace or None)
     """
     choice = choose_for(config, children.poses_BNP, transform)
-    rule, records = Rule.of(config), coupling_records if trace else None
+    rule, records = Rule.of(config, transform.fan), coupling_records if trace else None
     bias = [extra["bias"]] if "bias" in extra else []
     if choice.implementation == "stored":
         poses_BJQ, steps = stored(children.poses_BNP, transform, bias, rule, xla=config.xla, records=records)

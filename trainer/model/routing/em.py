@@ -26,7 +26,7 @@ from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import em as weights
 from trainer.model.routing.fan import Fan, log_softmax_over_parents
-from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
+from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe_competition
 from trainer.model.routing.votes import vote_order, votes
 from trainer.model.squash import at_least_float32
 
@@ -112,7 +112,7 @@ def _iterate(
             log_assignment_IBJ = tf.stop_gradient(log_assignment_IBJ)
         assignment_IBJ = tf.exp(log_assignment_IBJ)
         if records is not None:
-            steps.append(observe(assignment_IBJ, rule.leaky, records, rule.fan))
+            steps.append(observe_competition(assignment_IBJ, rule.leaky, records, rule.fan))
 
         # M step. R_ij <- R_ij a_i; means and variances with R_ij / sum_i R_ij, which is a softmax over children of the
         # logarithms: right also for a parent that has no children, where both are 0

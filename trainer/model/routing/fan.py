@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 NOTHING = -1e30  # a logit that takes no part: exp of it is 0 beside any other
@@ -90,6 +91,17 @@ def windows_of_each_child(fan: Fan) -> list[int]:
     """How many windows each position is in, row by row; 0 where the stride leaves a border over."""
     row = _windows_of_a_row(fan)
     return [above * beside for above in row for beside in row]
+
+
+def children_on_grid(fan: Fan | None, children: int) -> np.ndarray | None:
+    """1 where a child of a window lies on the grid and 0 beside it, [I, H' x W']; None where all do."""
+    if fan is None or not fan.before + fan.after:
+        return None
+    position_KW = np.arange(fan.kernel)[:, np.newaxis] + np.arange(fan.windows) * fan.stride - fan.before
+    row_KW = (position_KW >= 0) & (position_KW < fan.side)
+    grid_KKWW = row_KW[:, np.newaxis, :, np.newaxis] & row_KW[np.newaxis, :, np.newaxis, :]
+    grid = grid_KKWW.reshape(fan.kernel**2, fan.windows**2).astype(np.float32)
+    return np.repeat(grid, children // fan.kernel**2, axis=0)
 
 
 def cut_windows(grid_BHWX: tf.Tensor, fan: Fan) -> tf.Tensor:

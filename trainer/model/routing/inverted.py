@@ -46,7 +46,7 @@ def route(
     Args:
         start_BJQ: poses of the parents before the first iteration, in place of 0.
     """
-    rule = Rule(config.iterations, config.leaky, config.stop_gradient, cumulative=False)
+    rule = Rule(config.iterations, config.leaky, config.stop_gradient, cumulative=False, fan=transform.fan)
     weights = [extra[name] for name in ("gain", "shift", "bias") if name in extra]
     records = coupling_records if trace else None
     choice = choose_for(config, children.poses_BNP, transform)
@@ -88,7 +88,7 @@ def _iterate(
         if records is not None:
             if coupling_IBJ is None:
                 coupling_IBJ = share * tf.ones_like(votes_IBJQ[..., 0])
-            steps.append(observe(coupling_IBJ, rule.leaky, records))
+            steps.append(observe(coupling_IBJ, rule.leaky, records, rule.fan))
     return poses_BJQ, steps
 
 

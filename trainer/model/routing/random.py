@@ -44,4 +44,4 @@ def route(
     if not trace:
         return found, None
     coupling_IBJ = tf.repeat(tf.cast(coupling_IJ, poses_BJQ.dtype)[:, tf.newaxis], tf.shape(poses_BJQ)[0], axis=1)
-    return found, collect([observe(coupling_IBJ, config.leaky, coupling_records)], children, found)
+    return found, collect([observe(coupling_IBJ, config.leaky, coupling_records, transform.fan)], children, found)

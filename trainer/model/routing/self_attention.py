@@ -16,6 +16,7 @@ from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.agreement import Rule, couplings
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import self_attention as weights
+from trainer.model.routing.fan import Fan
 from trainer.model.routing.streamed import streamed
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
 from trainer.model.routing.votes import sum_of_votes, vote_order, votes
@@ -49,11 +50,13 @@ def route(
     if choice.implementation == "stored":
         prior_IJ = vote_order(extra["prior"], transform.transforms)
         attend = _attend_compiled if config.xla else _attend
-        poses_BJQ, steps = attend(votes(poses_BIP, transform), prior_IJ, bias, leaky=config.leaky, records=records)
+        poses_BJQ, steps = attend(
+            votes(poses_BIP, transform), prior_IJ, bias, leaky=config.leaky, records=records, fan=transform.fan
+        )
         steps = by_child(steps, transform.transforms)
     else:  # sum_k u_k is a first iteration whose parents say what they got, divided by sqrt(d)
         prior_BJQ = at_least_float32(sum_of_votes(poses_BIP, transform, extra["prior"]))  # U^T B
-        rule = Rule(2, config.leaky, temperature=math.sqrt(transform.pose), cumulative=False)
+        rule = Rule(2, config.leaky, temperature=math.sqrt(transform.pose), cumulative=False, fan=transform.fan)
         poses_BJQ, steps = streamed(
             poses_BIP, transform, [prior_BJQ, *bias], _squashed_and_sum, rule, choice, xla=config.xla, records=records
         )
@@ -64,7 +67,13 @@ def route(
 
 
 def _attend(
-    votes_IBJQ: tf.Tensor, prior_IJ: tf.Tensor, bias: Sequence[tf.Tensor], *, leaky: bool, records: int | None
+    votes_IBJQ: tf.Tensor,
+    prior_IJ: tf.Tensor,
+    bias: Sequence[tf.Tensor],
+    *,
+    leaky: bool,
+    records: int | None,
+    fan: Fan | None,
 ) -> tuple[tf.Tensor, list[CouplingTrace]]:
     votes_IBJQ = at_least_float32(votes_IBJQ)
     prior_IJ = tf.cast(prior_IJ, votes_IBJQ.dtype)
@@ -80,7 +89,7 @@ def _attend(
         preactivation_BJQ += tf.cast(bias_JQ, votes_IBJQ.dtype)
     steps = []
     if records is not None:
-        steps.append(observe(softmax_IBJ, leaky, 0)._replace(coupling_INJ=coupling_IBJ[:, :records]))
+        steps.append(observe(softmax_IBJ, leaky, 0, fan)._replace(coupling_INJ=coupling_IBJ[:, :records]))
     return squash_exponential(preactivation_BJQ), steps
 
 

@@ -14,6 +14,7 @@ from trainer.config import RoutingConfig
 from trainer.model.routing import Capsules, Transform
 from trainer.model.routing.choice import choose_for
 from trainer.model.routing.extra import self_routing as weights
+from trainer.model.routing.fan import Fan
 from trainer.model.routing.streamed import streamed_sum
 from trainer.model.routing.trace import CouplingTrace, RoutingTrace, by_child, collect, observe
 from trainer.model.routing.votes import child_order, vote_order, votes
@@ -45,15 +46,17 @@ def route(
     route_TPJQ = tf.cast(extra["route"], poses_BIP.dtype)[..., tf.newaxis]
     routing_logits_IBJ = votes(poses_BIP, Transform((route_TPJQ,)))[..., 0]
     activations_IB = vote_order(tf.transpose(children.activations_BN), transform.transforms)
-    records = coupling_records if trace else None
+    records, fan = coupling_records if trace else None, transform.fan
     choice = choose_for(config, poses_BIP, transform)
     if choice.implementation == "stored":
         mix = _mix_compiled if config.xla else _mix
         votes_IBJQ = votes(poses_BIP, transform)
-        poses_BJQ, activations_BJ, step = mix(votes_IBJQ, routing_logits_IBJ, activations_IB, config.leaky, records)
+        poses_BJQ, activations_BJ, step = mix(
+            votes_IBJQ, routing_logits_IBJ, activations_IB, config.leaky, records, fan
+        )
     else:
         share = _share_compiled if config.xla else _share
-        weight_IBJ, activations_BJ, step = share(routing_logits_IBJ, activations_IB, config.leaky, records)
+        weight_IBJ, activations_BJ, step = share(routing_logits_IBJ, activations_IB, config.leaky, records, fan)
         weight_IBJ = child_order(weight_IBJ, transform.transforms, axis=0)
         poses_BJQ = streamed_sum(poses_BIP, transform, weight_IBJ, choice, xla=config.xla)
     if "bias" in extra:
@@ -65,15 +68,20 @@ def route(
 
 
 def _mix(
-    votes_IBJQ: tf.Tensor, routing_logits_IBJ: tf.Tensor, activations_IB: tf.Tensor, leaky: bool, records: int | None
+    votes_IBJQ: tf.Tensor,
+    routing_logits_IBJ: tf.Tensor,
+    activations_IB: tf.Tensor,
+    leaky: bool,
+    records: int | None,
+    fan: Fan | None,
 ) -> tuple[tf.Tensor, tf.Tensor, CouplingTrace | None]:
-    weight_IBJ, activations_BJ, step = _share(routing_logits_IBJ, activations_IB, leaky, records)
+    weight_IBJ, activations_BJ, step = _share(routing_logits_IBJ, activations_IB, leaky, records, fan)
     poses_BJQ = tf.reduce_sum(weight_IBJ[..., tf.newaxis] * at_least_float32(votes_IBJQ), axis=0)
     return poses_BJQ, activations_BJ, step
 
 
 def _share(
-    routing_logits_IBJ: tf.Tensor, activations_IB: tf.Tensor, leaky: bool, records: int | None
+    routing_logits_IBJ: tf.Tensor, activations_IB: tf.Tensor, leaky: bool, records: int | None, fan: Fan | None
 ) -> tuple[tf.Tensor, tf.Tensor, CouplingTrace | None]:
     """(what each vote counts for its parent's pose, the parents' activations, what couplings did)."""
     logits_IBJ = at_least_float32(routing_logits_IBJ)
@@ -89,7 +97,7 @@ def _share(
     # u_j = sum_i c_ij a_i u_hat(j|i) / sum_i c_ij a_i. The weights are a softmax over children of ln c_ij + ln a_i,
     # which is right also for a parent that no child is sent to, where both sums are 0.
     weight_IBJ = tf.nn.softmax(log_coupling_IBJ + tf.math.log(activations_IB)[..., tf.newaxis], axis=0)
-    return weight_IBJ, activations_BJ, None if records is None else observe(coupling_IBJ, leaky, records)
+    return weight_IBJ, activations_BJ, None if records is None else observe(coupling_IBJ, leaky, records, fan)
 
 
 _share_compiled = tf.function(_share, jit_compile=True)

@@ -59,7 +59,7 @@ def _iterate(
         if records is not None:
             if coupling_IBJ is None:
                 coupling_IBJ = share * tf.ones_like(votes_IBJQ[..., 0])
-            steps.append(observe(coupling_IBJ, rule.leaky, records))
+            steps.append(observe(coupling_IBJ, rule.leaky, records, rule.fan))
     return poses_BJQ, steps
 
 

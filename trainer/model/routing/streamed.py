@@ -20,10 +20,11 @@ from trainer.model.routing import Transform
 from trainer.model.routing.agreement import Rule
 from trainer.model.routing.blocks import Blocks, Kept, Pass, Sums, call
 from trainer.model.routing.choice import Choice, Keep
+from trainer.model.routing.fan import children_on_grid
 from trainer.model.routing.full_blocks import FullBlocks
 from trainer.model.routing.shared_blocks import SharedBlocks
 from trainer.model.routing.shared_votes import SharedVotes
-from trainer.model.routing.trace import CouplingTrace, merged, observe
+from trainer.model.routing.trace import CouplingTrace, merged, observe, observe_present
 
 AHEAD = 2
 """Blocks that may be under way at once: enough to keep all threads busy, few enough to stay in cache."""
@@ -136,9 +137,11 @@ class _Forward:
         self.preactivations.append(sum_BJQ)
         self.couplings.append(made)
         if records is not None:
-            seen = [observe(coupling, self.rule.leaky, records) for coupling in made]
+            present_IW = children_on_grid(self.rule.fan, self.blocks.children)
+            present = [None if present_IW is None else self.blocks.cut(k, present_IW) for k in range(len(self.blocks))]
+            seen = [observe_present(made[k], self.rule.leaky, records, present[k]) for k in range(len(self.blocks))]
             coupling_INJ = self.blocks.in_child_order([step.coupling_INJ for step in seen])
-            step = merged(seen, [self.blocks.size(k) for k in range(len(self.blocks))])
+            step = merged(seen, [self.blocks.size(k) if p is None else float(p.sum()) for k, p in enumerate(present)])
             self.steps.append(step._replace(coupling_INJ=coupling_INJ))
 
 

@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.model.routing import Capsules
-from trainer.model.routing.fan import Fan, sum_over_windows, windows_of_each_child
+from trainer.model.routing.fan import Fan, children_on_grid, sum_over_windows, windows_of_each_child
 from trainer.model.routing.votes import child_order
 
 
@@ -44,24 +45,36 @@ def observe(coupling: tf.Tensor, leaky: bool, records: int, fan: Fan | None = No
 
     Args:
         coupling: [I, B, J], or any other with B second and J last.
-        fan: where couplings [I, B, J] sum to 1 over all parents in all windows of a child.
+        fan: of a convolutional layer, whose B are windows: what lies beside the grid does not count.
     """
-    if fan is not None:
-        return _observe_over_windows(coupling, leaky, records, fan)
+    return observe_present(coupling, leaky, records, children_on_grid(fan, coupling.shape[0]))
+
+
+def observe_present(coupling: tf.Tensor, leaky: bool, records: int, present_IW: np.ndarray | None) -> CouplingTrace:
+    """As ``observe``, of the children that are present in each window; None: of all."""
+
+    def mean(values: tf.Tensor) -> tf.Tensor:
+        if present_IW is None:
+            return tf.reduce_mean(values)
+        values_IBW = tf.reshape(values, [present_IW.shape[0], -1, present_IW.shape[1]])
+        weights_I1W = tf.constant(present_IW[:, np.newaxis], values.dtype)
+        counted = tf.reduce_sum(weights_I1W) * tf.cast(tf.shape(values_IBW)[1], values.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(values_IBW * weights_I1W), counted)
+
     outcomes = coupling.shape[-1] + leaky
     missing = tf.maximum(1.0 - tf.reduce_sum(coupling, axis=-1), 0.0) if leaky else None
     entropy = -tf.reduce_sum(_p_log_p(coupling), axis=-1)
     if missing is not None:
         entropy -= _p_log_p(missing)
     return CouplingTrace(
-        entropy=tf.reduce_mean(entropy) / math.log(max(outcomes, 2)),  # of a single outcome it is 0
-        effective_parents=tf.reduce_mean(tf.exp(entropy)),
-        unassigned=tf.zeros([], coupling.dtype) if missing is None else tf.reduce_mean(missing),
+        entropy=mean(entropy) / math.log(max(outcomes, 2)),  # of a single outcome it is 0
+        effective_parents=mean(tf.exp(entropy)),
+        unassigned=tf.zeros([], coupling.dtype) if missing is None else mean(missing),
         coupling_INJ=coupling[:, :records],
     )
 
 
-def merged(steps: Sequence[CouplingTrace], children: Sequence[int]) -> CouplingTrace:
+def merged(steps: Sequence[CouplingTrace], children: Sequence[float]) -> CouplingTrace:
     """The statistics of all children from those of blocks of so many; the couplings are those of the first."""
     share = [count / sum(children) for count in children]
 
@@ -76,7 +89,10 @@ def merged(steps: Sequence[CouplingTrace], children: Sequence[int]) -> CouplingT
     )
 
 
-def _observe_over_windows(coupling_IBJ: tf.Tensor, leaky: bool, records: int, fan: Fan) -> CouplingTrace:
+def observe_competition(coupling_IBJ: tf.Tensor, leaky: bool, records: int, fan: Fan | None) -> CouplingTrace:
+    """As ``observe``, of couplings that sum to 1 over all parents in all windows of a child."""
+    if fan is None:
+        return observe(coupling_IBJ, leaky, records)
     windows = windows_of_each_child(fan)
     types = coupling_IBJ.shape[0] // fan.kernel**2
     seen = [position * types + t for position, count in enumerate(windows) if count for t in range(types)]

@@ -49,4 +49,4 @@ def route(
     if not trace:
         return found, None
     coupling_IBJ = share * tf.ones([count, tf.shape(poses_BJQ)[0], parents], poses_BJQ.dtype)
-    return found, collect([observe(coupling_IBJ, config.leaky, coupling_records)], children, found)
+    return found, collect([observe(coupling_IBJ, config.leaky, coupling_records, transform.fan)], children, found)
