@@ -70,7 +70,7 @@ test: $(TESTING) $(HOROVOD) lint ## all tests that need no cluster, and lint (WO
 test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
 	@$(PYTEST) tests/unit $(ARGS)
 
-test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=, WORKERS=)
+test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=)
 	@LOAD="$(LOAD)" $(PYTEST) tests/cluster $(ARGS)
 
 lint: $(TESTING) ## lint, format and types

@@ -19,7 +19,9 @@ examples:
 
 what is said:
   accuracy     with its 95 % interval (Wilson 1927): how far other test records
-               would fall, with the same network
+               would fall, with the same network. The best checkpoint was chosen
+               by the run's test records, and does a little better on them than
+               on others; --checkpoint last was not
   top 5        where there are more than five classes
   calibration  expected calibration error over 15 equal bins of confidence, and
                that depends on the loss: with cross_entropy it is the largest of

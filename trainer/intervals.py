@@ -60,4 +60,5 @@ def wilson(share: float, records: int) -> tuple[float, float]:
     middle = share + z * z / (2 * records)
     half = z * math.sqrt(share * (1 - share) / records + z * z / (4 * records * records))
     whole = 1 + z * z / records
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    # the share lies between them, which rounding forgets at 0 and 1
+    return max(0.0, min(share, (middle - half) / whole)), min(1.0, max(share, (middle + half) / whole))

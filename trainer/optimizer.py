@@ -12,7 +12,8 @@ import tensorflow as tf
 from trainer.config import OptimizerConfig
 from trainer.model import parts
 
-DECAYED = ("kernel", "transform", "projection")  # last parts of the paths of variables that weight decay applies to
+DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "transform", "projection")
+"""Last parts of the paths of variables that weight decay applies to."""
 
 
 def learning_rate(

@@ -1,7 +1,7 @@
 """What is compared: an arm is a name and what it changes of a recipe.
 
-Values are laid over each other in this order, the last counts: the recipe; what the arm's algorithm needs (NEEDS);
-the fields given for all arms; what makes the arm; the seed; what crowded scenes need.
+Values are laid over each other in this order, the last counts: the recipe; what the arm's algorithm (NEEDS, LENGTHS)
+or a control (LOGITS) needs; the fields given for all arms; what makes the arm; the seed; what crowded scenes need.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ NEEDS: dict[str, dict[str, str]] = {
         "model.primary.nonlinearity": "none",
         "model.primary.activation": "sigmoid",
         "loss.kind": "cross_entropy",
+        "loss.scale": "10",
     },
     "inverted": {"loss.kind": "cross_entropy", "loss.scale": "1"},  # its activations are logits
     "self_routing": {  # activations beside the poses, which are not squashed; those of the parents are probabilities
@@ -38,8 +39,18 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 """What an algorithm overrides besides itself, where the recipe is not one of its own, so as to train as intended."""
 
+LENGTHS = {
+    "model.primary.nonlinearity": "squash",
+    "model.primary.activation": "length",
+    "model.head.initial_scale": "parents",
+    "model.head.coordinates": "false",
+    "loss.kind": "margin",
+    "loss.label_smoothing": "0",
+}
+"""The same of all other algorithms, whose activations are lengths, where the recipe is of one in NEEDS."""
+
 LOGITS = {"model.head.scores": "linear", "loss.scale": "1"}
-"""What a control without capsules overrides where the recipe's loss is a softmax over lengths."""
+"""What a control without capsules overrides where the loss is a softmax, under which bounded scores die."""
 
 KEPT = {"checkpoint.keep_last": "1"}
 """For all arms: of a run that is done only the last checkpoint is needed."""
@@ -129,8 +140,7 @@ def _named(name: str, base: RunConfig) -> Arm:
     if name in routing.names():
         return Arm(name, {ALGORITHM: name}, _needs(name, base.model.routing.algorithm))
     if name in CONTROLS:
-        softmax = name != "first" and base.loss.kind == "cross_entropy"
-        return Arm(name, CONTROLS[name], LOGITS if softmax else {})
+        return Arm(name, CONTROLS[name])
     if name in configs.names():
         return Arm(name, recipe=name)
     raise ConfigError(f"unknown arm {name}{nearest(name, known())}; there are {', '.join(known())}")
@@ -151,7 +161,7 @@ def _free(name: str, fields: dict[str, str], own: str) -> Arm:
 
 
 def _needs(algorithm: str, own: str) -> dict[str, str]:
-    return {} if algorithm == own else NEEDS.get(algorithm, {})
+    return {} if algorithm == own else NEEDS.get(algorithm, LENGTHS if own in NEEDS else {})
 
 
 def config_of(recipe: str, fields: Mapping[str, str], arm: Arm, seed: int, overlap: bool) -> RunConfig:
@@ -164,10 +174,14 @@ def config_of(recipe: str, fields: Mapping[str, str], arm: Arm, seed: int, overl
     if arm.recipe:
         other = configs.load(arm.recipe)
         base = base.model_copy(update={name: getattr(other, name) for name in ("recipe", "model", "loss", "optimizer")})
-    overrides: dict[str, Any] = {**KEPT, **arm.needs, **fields, **arm.overrides, "seed": seed}
+    given = {**fields, **arm.overrides}
     try:
-        config = configuration.with_overrides(base, overrides)
-        return configuration.with_overrides(config, scenes_of(config)) if overlap else config
+        config = configuration.with_overrides(base, {**KEPT, **arm.needs, **given, "seed": seed})
+        config = configuration.with_overrides(config, scenes_of(config)) if overlap else config
+        if config.loss.kind == "cross_entropy" and "model.head.kind" in arm.overrides:
+            logits = {path: value for path, value in LOGITS.items() if path not in given}
+            config = configuration.with_overrides(config, logits)
+        return config
     except ConfigError as error:
         raise ConfigError(f"arm {arm.name}: {str(error).removeprefix('command line: ')}") from None
 

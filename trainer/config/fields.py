@@ -93,14 +93,27 @@ def validated(tree: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        reason = first["msg"].removeprefix("Value error, ").split(", unable to parse")[0]
+        known = [name for name, _ in leaves()]
+        first, *others = error.errors()
+        path = _path(first["loc"], known)
+        same = [other for other in others if _path(other["loc"], known) == path and other["input"] == first["input"]]
+        reasons = [_reason(each["msg"]) for each in (first, *same)]  # several, where a value may be of several kinds
+        reason = " or ".join([reasons[0], *(each.removeprefix("Input should be ") for each in reasons[1:])])
         if first["type"] == "extra_forbidden":
-            reason = f"unknown field{nearest(path, [name for name, _ in leaves()])}"
+            reason = f"unknown field{nearest(path, known)}"
         given = "" if isinstance(first["input"], dict | Section) else f" (given: {first['input']!r})"
-        more = f"; {error.error_count() - 1} more wrong" if error.error_count() > 1 else ""
+        more = f"; {len(others) - len(same)} more wrong" if len(others) > len(same) else ""
         raise ConfigError(f"{source}: {path + ': ' if path else ''}{reason}{given}{more}") from None
+
+
+def _path(location: Sequence[int | str], known: Sequence[str]) -> str:
+    """Dotted, of the field: without places in a list, and without the kinds of value that one field may have."""
+    path = ".".join(str(part) for part in location if not isinstance(part, int))
+    return next((field for field in known if path.startswith(f"{field}.")), path)
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ").split(", unable to ")[0]
 
 
 def load(path: Path) -> RunConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,7 +51,7 @@ class OptimizerConfig(Section):
     schedule: Literal["constant", "cosine", "step", "exponential"] = Field("constant", description="after the warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from 0")
     decay_rate: float = Field(0.1, gt=0, le=1, description="factor of the step and exponential schedules")
-    decay_epochs: tuple[float, ...] = Field(
+    decay_epochs: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="epochs at which a step is taken (step), or the one epoch after which the factor is reached"
     )
     final_fraction: float = Field(0.0, ge=0, le=1, description="of the peak, at the end (cosine)")

@@ -7,17 +7,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
-from trainer.config.section import Section, as_typed, neutral
+from trainer.config.section import Positive, Section, as_typed, neutral
 
 
 class StemConfig(Section):
     kind: Literal["conv", "residual"] = Field(
         "conv", description="plain convolutions with ReLU, or residual stages with group normalisation"
     )
-    channels: tuple[int, ...] = Field((256,), min_length=1, description="channels of each convolution or stage")
+    channels: tuple[Positive, ...] = Field((256,), min_length=1, description="channels of each convolution or stage")
     kernel: int = Field(9, ge=1, description="kernel size in pixels (conv)")
-    kernels: tuple[int, ...] = Field((), description="kernel size of each convolution, where they differ (conv)")
-    strides: tuple[int, ...] = Field((1,), min_length=1, description="stride of each convolution or stage")
+    kernels: tuple[Positive, ...] = Field((), description="kernel size of each convolution, where they differ (conv)")
+    strides: tuple[Positive, ...] = Field((1,), min_length=1, description="stride of each convolution or stage")
     padding: Literal["valid", "same"] = Field("valid", description="padding of the convolutions (conv)")
     blocks: int = Field(1, ge=1, description="residual blocks of each stage (residual)")
     norm: Literal["none", "group", "group_last"] = Field(
@@ -31,8 +31,6 @@ class StemConfig(Section):
             raise ValueError(f"strides has {len(self.strides)} values and channels {len(self.channels)}: give one each")
         if self.kernels and len(self.kernels) != len(self.channels):
             raise ValueError(f"kernels has {len(self.kernels)} values and channels {len(self.channels)}: give one each")
-        if any(kernel < 1 for kernel in self.kernels):
-            raise ValueError("kernels: each is at least 1")
         return self
 
     @property
@@ -190,7 +188,7 @@ class HeadConfig(Section):
 
 
 class DecoderConfig(Section):
-    hidden: tuple[int, ...] = Field((512, 1024), description="units of the hidden layers; empty: no decoder")
+    hidden: tuple[Positive, ...] = Field((512, 1024), description="units of the hidden layers; empty: no decoder")
 
 
 class ModelConfig(Section):

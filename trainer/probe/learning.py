@@ -50,7 +50,7 @@ def main(spec: Path, answer: Path) -> int:
     training = training_records(run.metrics)
     numbers = {**scores(json.loads(score.read_text()), training), **health(run.path)}
     dead = numbers.get("alarm_last", 0.0) >= SIGNS
-    why = "uniform couplings and class capsules near 0 at the end" if dead else ""
+    why = "two signs of dying at the end, of uniform couplings, lengths near 0 and a resting loss" if dead else ""
     leave(answer, COLLAPSED if dead else OK, why, curves(training), **numbers)
     return 0
 

@@ -51,7 +51,8 @@ def over(name: str, field: str, values: tuple[str, ...], arms: tuple[str, ...] =
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to do it: fields on top of the study's. ``control``: without routing; others are compared to the first."""
+    """A way to do it: fields on top of the study's. ``control``: without routing; others are compared to the
+    best of them."""
 
     name: str
     fields: Changes = field(default_factory=dict)
@@ -102,11 +103,6 @@ class Study:
     thresholds: Thresholds = field(default_factory=Thresholds)
     hardware: str = "two CPU cores"
     """What its budget is meant for: 'first' is relative to it."""
-
-    @property
-    def control(self) -> str:
-        """The arm that others are compared to; '' where there is none."""
-        return next((arm.name for arm in self.arms if arm.control), "")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def calibration(found: Report) -> Figure:
     shares = np.array([each.accuracy for each in seen])
     sure = [each.confidence for each in seen]
     ends = np.array([wilson(share, each.records) for share, each in zip(shares, seen, strict=True)]).reshape(-1, 2)
-    reach = np.abs(ends.T - shares)  # rounding may put an end on the wrong side of 0 or 1
+    reach = np.abs(ends.T - shares)
     upper.bar(left, shares, width, align="edge", color=BLUE, alpha=0.35, edgecolor="white")
     upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfect")
     upper.errorbar(sure, shares, reach, fmt="o", color="black", markersize=3, linewidth=1, label="95 % (Wilson)")

@@ -62,8 +62,8 @@ COUPLINGS = "Of the first {coupling_records} test records. "
 ENTROPY = Tag(
     "routing/{layer}/entropy_iteration_{iteration}",
     OBSERVED + "Mean entropy of a child's couplings over its parents, divided by its largest value, at routing "
-    "iteration {iteration} of {iterations}. 1: uniform, as iteration 1 always is; 0: each child has one parent. "
-    "Where it stays at 1 in the last iteration, routing does nothing. divergence shows what is left to 1.",
+    "iteration {iteration} of {iterations}. 1: uniform, as iteration 1 of several always is; 0: each child has one "
+    "parent. Where it stays at 1 in the last iteration, routing does nothing. divergence shows what is left to 1.",
 )
 DIVERGENCE = Tag(
     "routing/{layer}/divergence",

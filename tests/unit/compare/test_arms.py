@@ -76,6 +76,39 @@ def test_needs_belong_to_another_algorithm_than_the_recipes_only() -> None:
     assert set(arms.NEEDS) <= set(routing.names())
 
 
+@pytest.mark.parametrize("recipe", ["quick_em", "quick_inverted", "quick_self_routing", "hinton2018"])
+def test_arms_activated_by_length_train_as_such_in_recipes_that_are_not(recipe: str) -> None:
+    own = configs.load(recipe).model.routing.algorithm
+    for arm in arms.parse([",".join(arms.default(recipe))], recipe):
+        config = arms.config_of(recipe, {}, arm, 0, False)
+        shapes(config.model)
+        assert (arm.needs == {}) == (arm.name == own or arm.name in arms.CONTROLS)
+        if arm.name in ("dynamic", "uniform", "random", "self_attention"):
+            assert (config.loss.kind, config.model.primary.nonlinearity) == ("margin", "squash")
+            assert (config.model.primary.activation, config.model.head.coordinates) == ("length", False)
+        if arm.name == "em" != own:
+            assert (config.loss.kind, config.loss.scale) == ("cross_entropy", 10.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fields", "overlap", "scores"),
+    [
+        ("quick", {"loss.kind": "cross_entropy"}, False, "linear"),
+        ("hinton2018", {}, False, "logistic"),
+        ("hinton2018", {}, True, "linear"),  # spread loss knows one class only, a softmax two
+        ("cifar10", {"loss.kind": "margin", "loss.label_smoothing": "0"}, False, "logistic"),
+    ],
+)
+def test_scores_of_a_control_are_those_of_the_loss_that_is_laid_last(
+    recipe: str, fields: dict[str, str], overlap: bool, scores: str
+) -> None:
+    (conv,) = arms.parse(["conv_parameters"], recipe)
+    config = arms.config_of(recipe, fields, conv, 0, overlap)
+    assert config.model.head.scores == scores
+    given = arms.config_of(recipe, {**fields, "loss.scale": "3"}, conv, 0, overlap)
+    assert given.loss.scale == 3.0
+
+
 def test_a_control_gives_logits_where_the_loss_is_a_softmax() -> None:
     for recipe, scores, scale in (("quick", "logistic", 10.0), ("imagenet", "linear", 1.0)):
         conv, first = arms.parse(["conv_parameters", "first"], recipe)

@@ -245,6 +245,20 @@ def test_two_classes_are_no_pairs_to_be_told_apart() -> None:
         request.config_for(config, "overlap")
 
 
+def test_labels_that_are_angles_too_are_no_pairs() -> None:
+    config = with_overrides(RunConfig(), {"data.rotations": 4, "model.classes": 40})
+    assert request.tests_of(config) == ("test", "affine")
+    with pytest.raises(ConfigError, match="--overlap: its classes are angles too"):
+        request.config_for(config, "overlap")
+
+
+def test_a_run_that_was_tested_under_affine_maps_is_tested_in_pairs_without() -> None:
+    config = with_overrides(RunConfig(), {"data.affine.rotation": 20})
+    assert request.tests_of(config) == request.TESTS
+    pairs = request.config_for(config, "overlap").data
+    assert (pairs.overlap.enabled, pairs.affine.enabled) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("data", "split", "name"),
     [(None, None, ""), (None, "train", "-train"), ("/data/set 1/", None, "-set-1"), ("gs://b/x", "val", "-x-val")],
