@@ -48,6 +48,7 @@ class State:
     trained_seconds: float = 0.0
     meter_steps: int = 0
     meter_sums: dict[str, float] = field(default_factory=dict)
+    damaged: int = 0
     format: int = FORMAT
 
 

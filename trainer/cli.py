@@ -28,7 +28,7 @@ from trainer.export.folder import FORMATS
 from trainer.parsing import EXIT_CODES, Help, Parser, add, add_checkpoint, add_fields, add_recipe, add_run, field_values
 from trainer.plan import Command
 from trainer.stopping import StopRequest
-from trainer.storage import local_place, place
+from trainer.storage import is_cloud, local_place, place
 
 LAUNCHED = ("train", "evaluate")
 """Commands of which several processes can be one."""
@@ -236,7 +236,8 @@ def _export(parsed: argparse.Namespace) -> int:
 
     try:
         with copies.local(parsed.run, parsed.checkpoint) as run:
-            export(run, parsed.destination, parsed.checkpoint, parsed.format, say, stop.check_last)
+            shown = str(parsed.run) if is_cloud(parsed.run) else ""
+            export(run, parsed.destination, parsed.checkpoint, parsed.format, say, stop.check_last, shown)
     except (Exception, KeyboardInterrupt):
         if stop.asked:  # whatever the interrupt became on its way through libraries
             raise InterruptedRun(f"{parsed.destination}: stopped, nothing was written") from None

@@ -21,7 +21,16 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.distributed import World
-from trainer.errors import EXIT_DONE, CapsnetError, CheckpointError, DataError, DivergedError, InterruptedRun
+from trainer.errors import (
+    EXIT_DONE,
+    CapsnetError,
+    CheckpointError,
+    DataError,
+    DivergedError,
+    InterruptedRun,
+    StorageError,
+    StorageRefused,
+)
 from trainer.journal import FirstRankJournal, Journal
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
@@ -82,7 +91,7 @@ class Loop:
         self.best_accuracy: float | None = None
         self.trained_before = 0.0
         self.meter = Meter()
-        self.damaged = 0
+        self.damaged = 0  # records of this epoch
         # of this process
         self.input = Meter()  # over the whole of this process
         self.started = False
@@ -117,8 +126,8 @@ class Loop:
         """Rank 0 reads and opens its files, the others receive."""
         if self.plan is not None:
             self._restore_first(self.plan)
-        counters = (self.step, self.evaluated_step)
-        self.step, self.evaluated_step = distributed.broadcast_object(self.world, counters, "counters")
+        counters = (self.step, self.evaluated_step, self.damaged)
+        self.step, self.evaluated_step, self.damaged = distributed.broadcast_object(self.world, counters, "counters")
         distributed.broadcast(self.world, list(self.variables().values()), "state")
         self.step_variable.assign(self.step)
 
@@ -130,7 +139,7 @@ class Loop:
             self.step, self.evaluated_step = self.saved = (state.step, state.evaluated_step)
             self.meter = Meter(state.meter_steps, state.meter_sums)
             self.best_accuracy = state.best_accuracy
-            self.trained_before = state.trained_seconds
+            self.trained_before, self.damaged = state.trained_seconds, state.damaged
             log.info("resumed from %s", directory.told(plan.resume.path))
         checkpoint.take_back(directory.checkpoints, self.step)
         directory.take_back_metrics(self.step, self.evaluated_step)
@@ -140,7 +149,7 @@ class Loop:
         )
         if plan.weights is not None:
             weights.take(self.network, plan.weights, new_head=plan.new_head)
-            log.info("weights of %s%s", plan.weights.path, ", with a new head" if plan.new_head else "")
+            log.info("weights of %s%s", plan.weights_shown, ", with a new head" if plan.new_head else "")
             self._save()  # a resume before the first regular save must not start from random weights
             self.writer.wait()
         directory.write_config(self.config)
@@ -162,6 +171,7 @@ class Loop:
             trained_seconds=self._trained_seconds(),
             meter_steps=self.meter.steps,
             meter_sums=dict(self.meter.sums),
+            damaged=self.damaged,
         )
         self.journal.flush()
         self.writer.submit(state, configuration.dump(self.config), tensors)
@@ -182,7 +192,7 @@ class Loop:
             stop = self._turns()
             self._finish()
         finally:
-            self.journal.close()
+            self._close_journal()
             if self.profile is not None:
                 self.profile.close()
             if self.writer is not None:
@@ -192,9 +202,22 @@ class Loop:
         assert self.score is not None
         return Outcome(self.step, self.score, self._trained_seconds())
 
+    def _close_journal(self) -> None:
+        self.journal.close()
+        self.journal = Journal()
+
     def leave(self, error: CapsnetError | None = None) -> None:
-        """All ranks leave together, each with its verdict said: the first to leave takes the others down with it."""
+        """All ranks leave together, each with its verdict said: the first to leave takes the others down with it.
+
+        What a run in a bucket has to store is stored before.
+        """
         self.lifeline.mark("leaving", self.step, waits=True)
+        self._close_journal()
+        if self.plan is not None and self.plan.mirror is not None:
+            try:
+                self.plan.mirror.close()
+            except (StorageError, StorageRefused) as failed:
+                log.warning("%s; the last metrics and events were not stored", failed)
         distributed.barrier(self.world, "end")
         self.lifeline.verdict(error.exit_code if error else EXIT_DONE, str(error) if error else "")
 
@@ -235,8 +258,7 @@ class Loop:
         if not stop and self.evaluated_step != self.step:
             stop = self._evaluate()
         elif not stop and self.score is None:  # a finished run that is started again has this in its records
-            self.journal.close()
-            self.journal = Journal()
+            self._close_journal()
             stop = self._evaluate()
         return stop
 
@@ -251,10 +273,12 @@ class Loop:
         if report.damaged:
             log.info("step %d: did without %d damaged records, %d this epoch", self.step, report.damaged, self.damaged)
         if self.damaged > self.config.data.tolerate_damaged:
-            raise DataError(
+            error = DataError(
                 f"{self.damaged} damaged records in this epoch, data.tolerate_damaged is "
                 f"{self.config.data.tolerate_damaged}: 'capsnet data verify {self.config.data.uri}' lists them"
             )
+            self.leave(error)
+            raise error
 
     def _measure(self, report: training_step.Report, waits: dict[str, float], waited: float, seconds: float) -> None:
         self.meter.add(report, waits, waited, seconds if self.started else 0.0)

@@ -30,12 +30,14 @@ NOWHERE = "/nonexistent"
 
 @dataclass(frozen=True)
 class Command:
-    """What a person typed after ``capsnet train``."""
+    """What a person typed after ``capsnet train``. ``weights_shown``: what they call the run that weights are from,
+    where that is not its path."""
 
     recipe: str | None = None
     run: Location | None = None
     from_run: Location | None = None
     weights_from: Location | None = None
+    weights_shown: str = ""
     new_head: bool = False
     allow_changes: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Command:
 class Plan:
     """What rank 0 will do.
 
-    ``resume`` is the checkpoint to go on from, ``weights`` one to start from; ``mirror`` stores a run in a bucket.
+    ``resume`` is the checkpoint to go on from, ``weights`` one to start from, which a person calls ``weights_shown``;
+    ``mirror`` stores a run in a bucket.
     """
 
     config: RunConfig
@@ -54,6 +57,7 @@ class Plan:
     weights: Checkpoint | None
     new_head: bool
     mirror: Mirror | None = None
+    weights_shown: str = ""
 
 
 @contextlib.contextmanager
@@ -94,7 +98,8 @@ def _fetched(command: Command, stack: contextlib.ExitStack) -> Command:
     if command.from_run is not None:
         command = replace(command, from_run=stack.enter_context(copies.local(command.from_run, "last")))
     if command.weights_from is not None:
-        command = replace(command, weights_from=stack.enter_context(copies.local(command.weights_from, "last")))
+        folder, shown = stack.enter_context(copies.local(command.weights_from, "last")), str(command.weights_from)
+        command = replace(command, weights_from=folder, weights_shown=shown)
     return command
 
 
@@ -116,12 +121,13 @@ def make(
         return _resume(command, existing, ranks, say, lock=lock)
     config = _new_config(command)
     check(config, ranks)
-    weights = None
+    weights, shown = None, ""
     if command.weights_from is not None:
-        source = RunDirectory(Path(command.weights_from))
+        source = RunDirectory(Path(command.weights_from), command.weights_shown)
         if not source.exists:
-            raise ConfigError(f"--weights-from {source.path}: not a run directory; name one that 'capsnet train' made")
+            raise ConfigError(f"--weights-from {source.shown}: not a run directory; name one that 'capsnet train' made")
         weights = checkpoint.choose(source.checkpoints, "last", say)
+        shown = source.told(weights.path)
     elif command.new_head:
         raise ConfigError("--new-head needs --weights-from RUN")
     directory = existing or RunDirectory(rundir.new_path(config.recipe))
@@ -129,7 +135,7 @@ def make(
         directory.lock()
     if directory.exists:  # another process began and ended the run while this one waited for the lock
         return _resume(command, directory, ranks, say, lock=lock)
-    return Plan(config, directory, None, weights, command.new_head)
+    return Plan(config, directory, None, weights, command.new_head, weights_shown=shown)
 
 
 def _new_config(command: Command) -> RunConfig:

@@ -13,7 +13,7 @@ from tests.gcs.proxy import Fault
 from tests.integration.conftest import Bucket
 from tests.integration.test_storage import QUICK
 from trainer import storage
-from trainer.errors import StorageError
+from trainer.errors import ObjectChanged, StorageError
 from trainer.storage.cloud import RESUMABLE_BYTES
 
 DATA = os.urandom(3_000_001)
@@ -49,6 +49,19 @@ def test_an_object_is_replaced_though_answers_are_lost(bucket: Bucket, size: int
     bucket.proxy.faults.append(Fault("reset", where="^(POST|PUT) ", times=1))
     storage.atomic_write(f"{bucket.uri}/a", data, QUICK)
     assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == data
+
+
+@pytest.mark.parametrize("late", [b"new", b"other"])
+def test_an_earlier_attempt_that_arrives_late_is_told_from_somebody_else(bucket: Bucket, late: bytes) -> None:
+    """After this attempt has looked, and before it has sent: the server refuses it."""
+    bucket.put("a", DATA)
+    bucket.proxy.faults.append(Fault("act", where="^POST ", action=lambda: bucket.put("a", late)))
+    if late == b"new":
+        assert storage.atomic_write(f"{bucket.uri}/a", b"new", QUICK) is None
+    else:
+        with pytest.raises(ObjectChanged, match=f"{bucket.uri}/a: written by somebody else"):
+            storage.atomic_write(f"{bucket.uri}/a", b"new", QUICK)
+    assert storage.read_bytes(f"{bucket.uri}/a", QUICK) == late
 
 
 def test_an_object_that_vanishes_while_it_is_replaced_is_written(bucket: Bucket) -> None:

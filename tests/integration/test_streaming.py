@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from trainer import configs
 from trainer.config import RunConfig, with_overrides
 from trainer.data import index as data_index
 from trainer.data import pieces
+from trainer.data.cache import Got, PieceCache
 from trainer.data.index import folder_of, load_index
 from trainer.data.pipeline import test_batches as batches_of_tests
 from trainer.data.pipeline import train_batches
@@ -111,6 +115,45 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(bucket: Bucket, embedded: 
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     assert all((one == other).all() for one, other in zip(before, images(config, 0, 20), strict=True))
+
+
+def test_a_cache_whose_disk_fails_is_done_without(
+    bucket: Bucket, embedded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def over_quota(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "posix_fallocate", over_quota)
+    local = images(config_of("embedded", tmp_path), 0, 20)
+    with caplog.at_level(logging.WARNING, "capsnet"):
+        streamed = images(config_of(embedded, tmp_path / "cache"), 0, 20)
+    assert all((one == other).all() for one, other in zip(local, streamed, strict=True))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cache {tmp_path / 'cache'}: Disk quota exceeded; done without where that is so"
+    ]
+
+
+def test_room_in_the_cache_is_looked_for_when_a_step_was_made(
+    bucket: Bucket, embedded: str, tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look goes over every piece of the cache, and thousands of them would keep a core busy."""
+    found: list[Got] = []
+    fetch = PieceCache.fetch
+
+    def counted(*arguments: object) -> Got:
+        found.append(fetch(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(PieceCache, "fetch", counted)
+    config = config_of(embedded, tmp_path / "cache", storage__cache_bytes="400kB")
+    with train_batches(config, load_index(embedded, config.storage), 0, 1, 0, 150) as batches:
+        next(batches)
+        time.sleep(2)  # what can be read ahead has been
+        looks = found.count(Got.FULL)
+        assert looks
+        time.sleep(1)  # five times as long as a look is apart
+        assert found.count(Got.FULL) == looks
+        next(batches)
 
 
 def test_a_resume_reads_no_more_than_it_needs(

@@ -82,7 +82,8 @@ class BucketSource(Source):
         self._next_use = next_use
         self._cache = PieceCache(storage.cache_folder(policy), policy.cache_bytes) if policy.cache_bytes else None
         self._closed = threading.Event()
-        self._plan_lock = threading.Lock()
+        self._plan_lock, self._room = threading.Lock(), threading.Lock()
+        self._cache_failed = False
         self._threads = [
             threading.Thread(target=self._fill_ahead, name=f"fetch-{number}", daemon=True)
             for number in range(policy.connections if self._cache else 0)
@@ -101,7 +102,7 @@ class BucketSource(Source):
             if storage.crc32c(data) == block.crc32c:
                 self.traffic.add("cached", len(data))
                 return data
-            log.warning("%s: a damaged copy in %s is fetched again", self.path(shard), self._policy.cache_dir)
+            log.warning("%s: a damaged copy in %s is fetched again", self.path(shard), self._the_cache.folder)
             self._the_cache.forget(self._pieces.key(piece))
         data = self._direct(Piece(shard, number, number + 1, offset, block.bytes))
         self.traffic.add("direct", len(data))
@@ -116,14 +117,20 @@ class BucketSource(Source):
         return self._cache
 
     def _from_cache(self, piece: Piece, offset: int, length: int) -> bytes | None:
-        """Bytes of a piece, fetched if it is not there; None where there is no room for it."""
+        """Bytes of a piece, fetched if it is not there; None where there is no room for it, or its disk has failed."""
         key = self._pieces.key(piece)
-        while (data := self._the_cache.read(key, offset, length)) is None:
-            got = self._fetch(piece, self.now)
-            if got is Got.FULL:
-                return None
-            if got is Got.BUSY:
-                self._the_cache.wait(key)
+        try:
+            while (data := self._the_cache.read(key, offset, length)) is None:
+                got = self._fetch(piece, self.now)
+                if got is Got.FULL:
+                    return None
+                if got is Got.BUSY:
+                    self._the_cache.wait(key)
+        except OSError as error:
+            if not self._cache_failed:
+                log.warning("cache %s: %s; done without where that is so", self._the_cache.folder, error.strerror)
+            self._cache_failed = True
+            return None
         return data
 
     def _fetch(self, piece: Piece, step: float) -> Got:
@@ -146,14 +153,22 @@ class BucketSource(Source):
                 planned = next(self._plan, None)
             if planned is None:
                 return
+            try:
+                if planned.step >= self.now and self._fetch(planned.piece, planned.step) is Got.FULL:
+                    self._fetch_when_there_is_room(planned)
+            except (CapsnetError, OSError) as error:
+                log.info("fetching ahead: %s", error)
+
+    def _fetch_when_there_is_room(self, planned: Planned) -> None:
+        """One thread at a time, and once a step, after which a piece may have had its use: to look for room takes a
+        look at every piece of the cache, under its lock."""
+        with self._room:
+            looked_at = None
             while not self._closed.is_set() and planned.step >= self.now:
-                try:
-                    got = self._fetch(planned.piece, planned.step)
-                except (CapsnetError, OSError) as error:
-                    log.info("fetching ahead: %s", error)
-                    break
-                if got is not Got.FULL:
-                    break
+                if self.now != looked_at:
+                    looked_at = self.now
+                    if self._fetch(planned.piece, planned.step) is not Got.FULL:
+                        return
                 self._closed.wait(PATIENCE_SECONDS)
 
     def _direct(self, piece: Piece) -> bytes:

@@ -5,8 +5,6 @@ Axes as there: B batch, H W image, C channels, J classes, Q class pose size.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import tensorflow as tf
 
@@ -51,7 +49,7 @@ Its signature `serving_default` has the input and the outputs above, so that Ten
 """
 
 
-def readme(config: RunConfig, found: Checkpoint, run: Path, classes: int, *, has_keras: bool, has_saved: bool) -> str:
+def readme(config: RunConfig, found: Checkpoint, run: str, classes: int, *, has_keras: bool, has_saved: bool) -> str:
     """The text, in Markdown."""
     model = config.model
     facts = {
@@ -74,14 +72,14 @@ def readme(config: RunConfig, found: Checkpoint, run: Path, classes: int, *, has
     return "\n".join([*parts, "## Versions\n", _versions(has_keras, has_saved)])
 
 
-def _origin(config: RunConfig, found: Checkpoint, run: Path) -> str:
+def _origin(config: RunConfig, found: Checkpoint, run: str) -> str:
     state = found.state
     accuracy = "was not measured at this step"
     if state.test_accuracy is not None and state.evaluated_step == state.step:
         accuracy = f"{100 * state.test_accuracy:.2f} %"
     computed = "" if config.train.precision == "float32" else f", trained in {config.train.precision}"
     return (
-        f"Exported from step {state.step:,} of the run `{run.resolve().name}`. Test accuracy there: {accuracy}.\n"
+        f"Exported from step {state.step:,} of the run `{run}`. Test accuracy there: {accuracy}.\n"
         f"Computes in float32{computed}. The whole configuration of the run is in `run.json`.\n"
     )
 

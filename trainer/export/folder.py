@@ -35,6 +35,7 @@ def export(
     formats: str = "both",
     say: Callable[[str], None] = print,
     before_it_appears: Callable[[], None] = lambda: None,
+    shown: str = "",
 ) -> None:
     """Writes the network of a checkpoint for people without this package; see ``about.py`` for what they are told.
 
@@ -45,6 +46,7 @@ def export(
         formats: one of FORMATS.
         say: takes lines for a person.
         before_it_appears: called when all is written and checked; if it raises, nothing is left.
+        shown: what a person calls the run, where that is not its path.
 
     Raises:
         ConfigError: the destination exists or cannot be written; ``keras`` is asked for and cannot be had.
@@ -56,7 +58,8 @@ def export(
         raise ConfigError(f"{destination}: exports go to a local folder; copy it from there")
     if os.path.lexists(destination):
         raise ConfigError(f"{destination}: exists; choose another folder or remove it")
-    found = checkpoint.choose(RunDirectory(run).checkpoints, which, say)
+    directory = RunDirectory(run, shown)
+    found = checkpoint.choose(directory.checkpoints, which, say)
     config = configuration.validated(json.loads(found.config), str(found.path))
     names = data_index.label_names(data_index.load_index(config.data.uri, config.storage), config)
     if len(names) != config.model.classes:
@@ -65,8 +68,8 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     try:
         temporary.mkdir(parents=True)
-        say(f"{run}: step {found.state.step}")
-        _write(temporary, run, found, config, names, formats, say)
+        say(f"{directory.shown}: step {found.state.step}")
+        _write(temporary, shown or run.resolve().name, found, config, names, formats, say)
         before_it_appears()
         os.rename(temporary, destination)
     except OSError as error:
@@ -77,7 +80,7 @@ def export(
 
 def _write(
     folder: Path,
-    run: Path,
+    run: str,
     found: Checkpoint,
     config: RunConfig,
     names: Sequence[str],

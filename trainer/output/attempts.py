@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from trainer.errors import EXIT_INTERRUPTED, CapsnetError, note
+from trainer.errors import EXIT_INTERRUPTED, CapsnetError, InterruptedRun, note
 from trainer.launch import wire
 from trainer.launch.supervisor import STOP_SIGNALS
 from trainer.launch.verdicts import Ending
@@ -32,14 +32,15 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
         attempt: runs the ranks once. It gets the list that requests to stop are put in, and may raise CapsnetError.
 
     Raises:
-        CheckpointError: another job has the output.
+        CheckpointError: another job has the output. InterruptedRun: the ledger cannot be written.
     """
     requests: list[int] = []
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, _frame: requests.append(number))
     in_vain, furthest = 0, -1
     while True:
-        begun = ledger.begin(job)
+        with _written():
+            begun = ledger.begin(job)
         os.environ[wire.ENV_GENERATION], os.environ[wire.ENV_JOB] = str(begun.generation), job
         if begun.generation > 1:
             note(f"attempt {begun.generation}")
@@ -49,7 +50,8 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
             except CapsnetError as error:
                 ending = Ending(error.exit_code, str(error), bool(requests))
                 note(ending.cause)
-        ledger.end(ending.code, ending.cause, stopped=ending.stopped)
+        with _written():
+            ledger.end(ending.code, ending.cause, stopped=ending.stopped)
         move = next_move(ledger.attempts())
         if not move.retry:
             if move.why:
@@ -63,6 +65,18 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
         _pause(pause, requests)
         if requests:
             return Ending(EXIT_INTERRUPTED, "stopped between two attempts", True, ending.step)
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """A disk that is full leaves a run that can go on."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or "the ledger of attempts"
+        raise InterruptedRun(
+            f"{where}: cannot be written ({error.strerror}); make room and start the job again"
+        ) from None
 
 
 def _pause(seconds: float, requests: list[int]) -> None:
@@ -80,7 +94,7 @@ def beating(ledger: Ledger) -> Iterator[None]:
         while not over.wait(BEAT_SECONDS):
             try:
                 ledger.beat()
-            except CapsnetError as error:
+            except (CapsnetError, OSError) as error:
                 note(f"the ledger of attempts: {error}")
 
     thread = threading.Thread(target=beat, name="ledger", daemon=True)

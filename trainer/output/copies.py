@@ -51,6 +51,16 @@ def remove(output: str, place: str) -> None:
         delete(f"{output}/{place}/{name}")
 
 
+def forget_unnamed(output: str, known: Sequence[Stored], before: int) -> None:
+    """Removes what earlier attempts had not stored whole, or not yet removed. Raises StorageError, StorageRefused."""
+    named = {stored.place for stored in known}
+    for name in listing(f"{output}/{FOLDER}"):
+        place = name.partition("/")[0]
+        generation = place.partition("-")[0]
+        if generation.isdigit() and int(generation) < before and f"{FOLDER}/{place}" not in named:
+            delete(f"{output}/{FOLDER}/{name}")
+
+
 def fetch(output: str, stored: Stored, checkpoints: Path, *, whole: bool) -> Path:
     """A checkpoint into the folder of checkpoints of a run directory: ``whole``, or all but its tensors.
 

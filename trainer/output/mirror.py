@@ -76,6 +76,7 @@ class Mirror:
         """
         self._streams.begin()
         streams.forget_before(self.output, self._generation)
+        copies.forget_unnamed(self.output, self._seen.newest.checkpoints, self._generation)
         self._streams.follow()
         self._following = True
 

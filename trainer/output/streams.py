@@ -14,18 +14,21 @@ A profile is a whole file, of no attempt: it stays when the run is taken back to
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import StorageConfig
-from trainer.errors import StorageError, StorageRefused
+from trainer.errors import CapsnetError, ObjectChanged, ObjectMissing, StorageError
 from trainer.storage import POLICY, Entry, atomic_write, delete, join, listing, read_range
 
 FOLDER, BEGUN = "streams", "begun"
 PART_BYTES = 2**20
 PAUSE_SECONDS = 5.0
+LOOKS = 3
+"""At what changes while it is read: ranks that nobody watches any more write until they notice."""
 HERE = "checkpoints/"
 """The folder of a run directory that is stored by others."""
 PROFILES = "plugins"
@@ -108,7 +111,7 @@ class Streams:
             try:
                 self.send()
                 silent = False
-            except (StorageError, StorageRefused) as error:  # the next turn stores what this one could not
+            except (CapsnetError, OSError) as error:  # the next turn stores what this one could not
                 if not silent:
                     self._say(f"{error}; metrics and events follow when it answers again")
                 silent = True
@@ -142,15 +145,16 @@ def newest_of(output: str, found: Mapping[str, Entry]) -> Stored | None:
     return Stored(generation, {file: tuple(each) for file, each in parts.items()})
 
 
-def content(output: str, file: str, policy: StorageConfig = POLICY) -> bytes:
-    """Of one file, as far as it is stored; empty where it is not. Raises StorageError, StorageRefused."""
-    stored = newest(output, policy)
-    parts = stored.parts.get(file, ()) if stored else ()
-    return b"".join(read_range(location, 0, entry.bytes, policy, entry) for location, entry in parts)
-
-
 def fetch(output: str, run: Path) -> None:
     """Puts the newest streams into a run directory. Raises StorageError, StorageRefused."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(ObjectChanged, ObjectMissing):
+            return _fetch(output, run)
+    raise StorageError(f"{output}: its metrics and events change while they are fetched; an attempt still writes them")
+
+
+def _fetch(output: str, run: Path) -> None:
+    """Raises ObjectChanged, ObjectMissing where the bucket is no longer what was listed."""
     stored = newest(output)
     for file, parts in (stored.parts if stored else {}).items():
         path = run / file

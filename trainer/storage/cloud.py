@@ -157,11 +157,18 @@ def write(location: str, data: bytes | Path, policy: StorageConfig, *, generatio
     def attempt() -> Entry:
         now = stat(location, policy)
         if now is not None and now.generation != generation:
-            if (now.bytes, now.crc32c) == (size, checksum):
-                return now  # an earlier attempt that seemed to have failed
-            raise ObjectChanged(f"{location}: written by somebody else; name another place or remove it first")
+            return ours(now)
         expected = now.generation if now is not None else 0  # a damaged attempt was deleted, with what it replaced
-        return translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
+        try:
+            return translated(lambda: _upload(location, data, size, checksum, expected, policy), location, CREATE)
+        except ObjectChanged:  # between the two looks
+            return ours(stat(location, policy))
+
+    def ours(now: Entry | None) -> Entry:
+        """An earlier attempt that seemed to have failed."""
+        if now is None or (now.bytes, now.crc32c) != (size, checksum):
+            raise ObjectChanged(f"{location}: written by somebody else; name another place or remove it first")
+        return now
 
     return persistently(policy, location, attempt)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -98,6 +99,31 @@ def test_it_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return Ending(0)
 
     assert attempts.run(Ledger(tmp_path), "a", attempt).code == 0
+
+
+def test_a_disk_that_fails_now_and_then_does_not_end_the_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    beat, failed = Ledger.beat, threading.Event()
+
+    def once(ledger: Ledger) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.ESTALE, "Stale file handle")
+        beat(ledger)
+
+    monkeypatch.setattr(Ledger, "beat", once)
+    test_it_gives_signs_of_life(tmp_path, monkeypatch)
+    assert "the ledger of attempts: [Errno 116] Stale file handle" in capfd.readouterr().err
+
+
+def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "attempts"))
+
+    monkeypatch.setattr(Ledger, "end", full)
+    with pytest.raises(InterruptedRun, match=r"attempts: cannot be written \(No space left on device\); make room"):
+        attempts.run(Ledger(tmp_path), "a", script(Ending(75, "the disk is full")))
 
 
 def test_an_output_in_use_is_refused_before_anything_runs(tmp_path: Path) -> None:

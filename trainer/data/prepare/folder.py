@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from trainer.data.prepare import tiny
-from trainer.data.prepare.request import FILE, ZIPPED, Found, Item, Report, silent
+from trainer.data.prepare.request import DEFLATED, FILE, STORED, Found, Item, Report, silent
 from trainer.data.prepare.tiny import Tree
 from trainer.errors import DataError
 
@@ -49,8 +49,10 @@ def find(source: Path, name: str = "", descriptions: dict[str, str] | None = Non
 def from_folder(source: Path, listing: Report = silent) -> Tree:
     """All files below a folder, sorted, hidden ones left out."""
     found: Tree = []
-    for at, folders, files in os.walk(source, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for at, folders, files in os.walk(source, onerror=_raise, followlinks=True):
+        here = Path(at).resolve()
+        inner = [name for name in folders if not here.is_relative_to(Path(at, name).resolve())]  # no link to around it
+        folders[:] = sorted(name for name in inner if not name.startswith("."))
         for file in sorted(files):
             path = Path(at, file)
             if not file.startswith(".") and path.is_file():
@@ -58,6 +60,10 @@ def from_folder(source: Path, listing: Report = silent) -> Tree:
                 found.append((parts, Item("/".join(parts), 0, str(path), 0, path.stat().st_size, FILE)))
         listing(len(found), 0)
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def from_zip(source: Path) -> Tree:
@@ -74,7 +80,8 @@ def from_zip(source: Path) -> Tree:
             continue
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{source}: {entry.filename} is encrypted or packed in a rare way; pack it again as zip")
-        where = (str(source), entry.header_offset, entry.compress_size, ZIPPED, entry.file_size, entry.CRC)
+        how = STORED if entry.compress_type == zipfile.ZIP_STORED else DEFLATED
+        where = (str(source), entry.header_offset, entry.compress_size, how, entry.file_size, entry.CRC)
         found.append((parts, Item("/".join(parts), 0, *where)))
     return found
 

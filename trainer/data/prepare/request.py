@@ -12,7 +12,7 @@ from trainer import storage
 from trainer.errors import DataError
 
 KINDS = ("cifar10", "cifar100", "imagenet", "folder", "tfrecord")
-FILE, ZIPPED, CIFAR = "file", "zipped", "cifar"
+FILE, STORED, DEFLATED, CIFAR = "file", "stored", "deflated", "cifar"
 ZIP_HEADER_BYTES = 30
 
 Report = Callable[[int, int], None]
@@ -59,15 +59,16 @@ class Item(NamedTuple):
         if self.data is not None:
             return self.data
         at = self.offset
-        if self.how == ZIPPED:
+        zipped = self.how in (STORED, DEFLATED)
+        if zipped:
             header = storage.read_range(self.path, at, ZIP_HEADER_BYTES)
             at += ZIP_HEADER_BYTES + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         found = storage.read_range(self.path, at, self.length)
         if len(found) != self.length:
             raise ValueError(f"truncated, {len(found)} of {self.length} bytes are there")
-        if self.how != ZIPPED:
+        if not zipped:
             return found
-        if self.unpacked != self.length:
+        if self.how == DEFLATED:
             found = _inflated(found, self.unpacked)
         if zlib.crc32(found) != self.crc32:
             raise ValueError("its checksum in the archive is wrong")

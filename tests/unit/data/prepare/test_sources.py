@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,46 @@ from tests.unit.data.prepare import sources
 from trainer.data.prepare import cifar, devkit, folder, imagenet, run
 from trainer.data.prepare.images import png_of_planes
 from trainer.errors import DataError
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class would be missing, and the labels of others be moved."""
+    for name in ("cat", "dog", "emu"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "one.jpg").write_bytes(sources.jpeg(1))
+    scan = os.scandir
+
+    def refused(path: str) -> object:
+        if Path(path).name == "dog":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    assert len(folder.from_folder(tmp_path)) == 3
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="dog"):
+        folder.from_folder(tmp_path)
+
+
+def test_links_to_folders_are_followed_but_not_around(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "one.jpg").write_bytes(sources.jpeg(1))
+    (tmp_path / "set" / "cat").mkdir(parents=True)
+    (tmp_path / "set" / "cat" / "two.jpg").write_bytes(sources.jpeg(2))
+    (tmp_path / "set" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "cat" / "again").symlink_to(tmp_path / "set")
+    assert [parts for parts, _ in folder.from_folder(tmp_path / "set")] == [("cat", "two.jpg"), ("dog", "one.jpg")]
+
+
+def test_a_packed_entry_of_a_zip_may_be_as_long_as_what_is_in_it(tmp_path: Path) -> None:
+    lengths = {}
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for zeros in range(40):
+            lengths[f"{zeros}.jpg"] = np.random.default_rng(0).bytes(100) + bytes(zeros)
+            archive.writestr(f"{zeros}.jpg", lengths[f"{zeros}.jpg"])
+        same = [entry for entry in archive.infolist() if entry.compress_size == entry.file_size]
+    assert same
+    for parts, item in folder.from_zip(tmp_path / "set.zip"):
+        assert item.read() == lengths[parts[-1]]
 
 
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
