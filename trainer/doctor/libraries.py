@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -55,12 +56,15 @@ def tensorflow(answer: Answer, cards: int) -> Findings:
         yield Finding("tensorflow", PROBLEM, f"{seen['version']} computes a wrong product", "make clean, make train")
         return
     yield Finding("tensorflow", OK, f"{seen['version']}, computes")
-    yield gpus(len(seen["gpus"]), cards, cuda=seen["cuda"])
+    yield gpus(len(seen["gpus"]), cards, cuda=seen["cuda"], chosen=os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def gpus(seen: int, cards: int, *, cuda: bool) -> Finding:
+def gpus(seen: int, cards: int, *, cuda: bool, chosen: str | None = None) -> Finding:
+    """``chosen``: the GPUs that somebody left visible, as in CUDA_VISIBLE_DEVICES; None: all."""
     if cards and not cuda:
         return Finding("gpus", PROBLEM, f"{cards}, and TensorFlow's build for CPUs", "make train ACCELERATOR=gpu")
+    if chosen is not None:
+        cards = min(cards, sum(each.strip() not in ("", "-1") for each in chosen.split(",")))
     if seen < cards:
         mend = "is the driver one for CUDA 12.5 or later, and LD_LIBRARY_PATH free of other CUDA libraries?"
         return Finding("gpus", PROBLEM, f"the driver lists {cards}, TensorFlow sees {seen}", mend)

@@ -44,16 +44,22 @@ def test_the_default_shared_memory_of_a_container() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "cards", "cuda", "level", "word"),
+    ("seen", "cards", "cuda", "chosen", "level", "word"),
     [
-        (0, 0, False, "ok", "none"),
-        (2, 2, True, "ok", "2, one a rank"),
-        (0, 2, False, "problem", "build for CPUs"),
-        (1, 2, True, "problem", "the driver lists 2, TensorFlow sees 1"),
+        (0, 0, False, None, "ok", "none"),
+        (2, 2, True, None, "ok", "2, one a rank"),
+        (0, 2, False, None, "problem", "build for CPUs"),
+        (1, 2, True, None, "problem", "the driver lists 2, TensorFlow sees 1"),
+        (1, 8, True, "3", "ok", "1, one a rank"),
+        (1, 8, True, "0,1", "problem", "TensorFlow sees 1"),
+        (0, 8, True, "-1", "ok", "none"),
+        (0, 8, True, "", "ok", "none"),
     ],
 )
-def test_gpus_that_nobody_uses_are_a_problem(seen: int, cards: int, cuda: bool, level: str, word: str) -> None:
-    found = libraries.gpus(seen, cards, cuda=cuda)
+def test_gpus_that_nobody_uses_are_a_problem(
+    seen: int, cards: int, cuda: bool, chosen: str | None, level: str, word: str
+) -> None:
+    found = libraries.gpus(seen, cards, cuda=cuda, chosen=chosen)
     assert found.level == level
     assert word in found.said
 
