@@ -67,7 +67,8 @@ def gpus(seen: int, cards: int, *, cuda: bool, chosen: str | None = None) -> Fin
         cards = min(cards, sum(each.strip() not in ("", "-1") for each in chosen.split(",")))
     if seen < cards:
         mend = "is the driver one for CUDA 12.5 or later, and LD_LIBRARY_PATH free of other CUDA libraries?"
-        return Finding("gpus", PROBLEM, f"the driver lists {cards}, TensorFlow sees {seen}", mend)
+        there = f"the driver lists {cards}" if chosen is None else f"CUDA_VISIBLE_DEVICES leaves {cards}"
+        return Finding("gpus", PROBLEM, f"{there}, TensorFlow sees {seen}", mend)
     return Finding("gpus", OK, f"{seen}, one a rank" if seen else "none: ranks compute on the CPU")
 
 
