@@ -33,11 +33,7 @@ STEPS = 900  # 45 epochs of 20; TensorBoard shows up to 1,000 points
 ROUNDING = 1e-9
 URI = "gs://sandbox/runs/faults"
 WORKER = "/spec/mpiReplicaSpecs/Worker/template/spec/containers/0/resources"
-BESIDE = {
-    "op": "replace",
-    "path": f"{WORKER}/requests/cpu",
-    "value": "100m",
-}  # jobs of other tests run on the same cores
+BESIDE = {"op": "replace", "path": f"{WORKER}/requests/cpu", "value": "100m"}  # jobs of other tests run there too
 LAUNCHER = "training.kubeflow.org/job-name=faults,training.kubeflow.org/job-role=launcher"
 WORKERS = "training.kubeflow.org/job-name=faults,training.kubeflow.org/job-role=worker"
 
