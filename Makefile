@@ -71,7 +71,7 @@ test-unit: $(TESTING) ## the tests of seconds (WORKERS=, ARGS=)
 	@$(PYTEST) tests/unit $(ARGS)
 
 test-cluster: $(TESTING) ## tests on a cluster, see tests/cluster/conftest.py (LOAD=)
-	@LOAD="$(LOAD)" $(PYTEST) tests/cluster $(ARGS)
+	@LOAD="$(LOAD)" $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: $(TESTING) ## lint, format and types
 	@$(BIN)/ruff check .
