@@ -21,16 +21,7 @@ from trainer.config import RunConfig
 from trainer.data import index as data_index
 from trainer.data import pipeline
 from trainer.distributed import World
-from trainer.errors import (
-    EXIT_DONE,
-    CapsnetError,
-    CheckpointError,
-    DataError,
-    DivergedError,
-    InterruptedRun,
-    StorageError,
-    StorageRefused,
-)
+from trainer.errors import EXIT_DONE, CapsnetError, CheckpointError, DataError, DivergedError, InterruptedRun
 from trainer.journal import FirstRankJournal, Journal
 from trainer.launch import wire
 from trainer.launch.lifeline import Lifeline
@@ -212,12 +203,12 @@ class Loop:
         What a run in a bucket has to store is stored before.
         """
         self.lifeline.mark("leaving", self.step, waits=True)
-        self._close_journal()
-        if self.plan is not None and self.plan.mirror is not None:
-            try:
+        try:  # whatever fails here: the others wait
+            self._close_journal()
+            if self.plan is not None and self.plan.mirror is not None:
                 self.plan.mirror.close()
-            except (StorageError, StorageRefused) as failed:
-                log.warning("%s; the last metrics and events were not stored", failed)
+        except (CapsnetError, OSError) as failed:
+            log.warning("%s; the last metrics and events were not stored", failed)
         distributed.barrier(self.world, "end")
         self.lifeline.verdict(error.exit_code if error else EXIT_DONE, str(error) if error else "")
 

@@ -24,7 +24,7 @@ from typing import Any
 from trainer import config as configuration
 from trainer.config import RunConfig
 from trainer.errors import CheckpointError, ConfigError, InterruptedRun
-from trainer.storage import atomic_write
+from trainer.storage import Location, atomic_write
 
 EVALUATION = "evaluation"
 LOCK = ".lock"
@@ -119,7 +119,7 @@ def hold(path: Path, option: str) -> int:
 
 
 @contextlib.contextmanager
-def told_plainly(path: Path) -> Iterator[None]:
+def told_plainly(path: Location) -> Iterator[None]:
     """A full or read-only disk in one line; what was there before is whole."""
     try:
         yield

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from trainer.errors import EXIT_INTERRUPTED, CapsnetError, InterruptedRun, note
+from trainer.errors import EXIT_INTERRUPTED, CapsnetError, note
 from trainer.launch import wire
 from trainer.launch.supervisor import STOP_SIGNALS
 from trainer.launch.verdicts import Ending
 from trainer.output.ledger import Ledger, next_move
+from trainer.rundir import told_plainly
 
 BEAT_SECONDS = 10.0
 PAUSES_SECONDS = (1.0, 5.0, 15.0, 30.0)
@@ -39,7 +40,7 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
         signal.signal(number, lambda number, _frame: requests.append(number))
     in_vain, furthest = 0, -1
     while True:
-        with _written():
+        with told_plainly(ledger.folder):
             begun = ledger.begin(job)
         os.environ[wire.ENV_GENERATION], os.environ[wire.ENV_JOB] = str(begun.generation), job
         if begun.generation > 1:
@@ -50,7 +51,7 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
             except CapsnetError as error:
                 ending = Ending(error.exit_code, str(error), bool(requests))
                 note(ending.cause)
-        with _written():
+        with told_plainly(ledger.folder):
             ledger.end(ending.code, ending.cause, stopped=ending.stopped)
         move = next_move(ledger.attempts())
         if not move.retry:
@@ -65,18 +66,6 @@ def run(ledger: Ledger, job: str, attempt: Callable[[list[int]], Ending]) -> End
         _pause(pause, requests)
         if requests:
             return Ending(EXIT_INTERRUPTED, "stopped between two attempts", True, ending.step)
-
-
-@contextlib.contextmanager
-def _written() -> Iterator[None]:
-    """A disk that is full leaves a run that can go on."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or "the ledger of attempts"
-        raise InterruptedRun(
-            f"{where}: cannot be written ({error.strerror}); make room and start the job again"
-        ) from None
 
 
 def _pause(seconds: float, requests: list[int]) -> None:

@@ -126,19 +126,19 @@ class Ledger:
 
     def __init__(self, output: Location, policy: StorageConfig = POLICY) -> None:
         self._output, self._policy = output, policy
-        self._folder = join(output, FOLDER)
+        self.folder = join(output, FOLDER)
         self._ours = 0
         self._ended: dict[int, Attempt] = {}
 
     def attempts(self) -> list[Attempt]:
         """All of them, the first first."""
-        make_folder(self._folder)
-        names = listing(self._folder, self._policy)
+        make_folder(self.folder)
+        names = listing(self.folder, self._policy)
         return [self._attempt(generation, names) for generation in _generations(names)]
 
     def before(self) -> End | None:
         """How the last attempt that is over ended; None before there is one. One listing, and one object, are read."""
-        names = listing(self._folder, self._policy)
+        names = listing(self.folder, self._policy)
         over = _generations(names)
         if over and _name(over[-1], "end") not in names:  # that one is under way
             over.pop()
@@ -149,7 +149,7 @@ class Ledger:
         try:
             return End(**self._content(over[-1], "end"))  # type: ignore[arg-type]
         except TypeError as error:
-            raise CheckpointError(f"{self._folder}: attempt {over[-1]} is of another version ({error})") from None
+            raise CheckpointError(f"{self.folder}: attempt {over[-1]} is of another version ({error})") from None
 
     def begin(self, job: str) -> Attempt:
         """A new attempt for ``job``.
@@ -197,7 +197,7 @@ class Ledger:
             end = End(**self._content(generation, "end")) if ended else None  # type: ignore[arg-type]
             found = Attempt(generation, **begun, alive=alive, end=end)  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{self._folder}: attempt {generation} is of another version ({error})") from None
+            raise CheckpointError(f"{self.folder}: attempt {generation} is of another version ({error})") from None
         if end is not None:
             self._ended[generation] = found
         return found
@@ -211,7 +211,7 @@ class Ledger:
         return found
 
     def _place(self, generation: int, kind: str) -> Location:
-        return join(self._folder, _name(generation, kind))
+        return join(self.folder, _name(generation, kind))
 
 
 def _generations(names: Iterable[str]) -> list[int]:

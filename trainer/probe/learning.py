@@ -50,7 +50,9 @@ def main(spec: Path, answer: Path) -> int:
     training = training_records(run.metrics)
     numbers = {**scores(json.loads(score.read_text()), training), **health(run.path)}
     dead = numbers.get("alarm_last", 0.0) >= SIGNS
-    why = "two signs of dying at the end, of uniform couplings, lengths near 0 and a resting loss" if dead else ""
+    why = (
+        f"{SIGNS} or more signs of dying at the end: uniform couplings, lengths near 0, a resting loss" if dead else ""
+    )
     leave(answer, COLLAPSED if dead else OK, why, curves(training), **numbers)
     return 0
 

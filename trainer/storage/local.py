@@ -72,7 +72,7 @@ def read_range(path: str | os.PathLike[str], offset: int, length: int) -> bytes:
 def file_sizes(folder: Path) -> dict[str, int]:
     """Bytes of each plain file below ``folder``, by path relative to it, hidden ones left out. Raises OSError."""
     found: dict[str, int] = {}
-    for at, folders, files in os.walk(folder, onerror=_raise):
+    for at, folders, files in os.walk(folder, onerror=raise_it):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):
@@ -81,5 +81,6 @@ def file_sizes(folder: Path) -> dict[str, int]:
     return found
 
 
-def _raise(error: OSError) -> None:
+def raise_it(error: OSError) -> None:
+    """For ``os.walk``, which leaves out what it cannot read."""
     raise error

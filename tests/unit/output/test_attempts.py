@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "attempts"))
 
     monkeypatch.setattr(Ledger, "end", full)
-    with pytest.raises(InterruptedRun, match=r"attempts: cannot be written \(No space left on device\); make room"):
+    with pytest.raises(InterruptedRun, match=r"attempts: not written \(No space left on device\); make room"):
         attempts.run(Ledger(tmp_path), "a", script(Ending(75, "the disk is full")))
 
 

@@ -14,6 +14,7 @@ from trainer.data.prepare import tiny
 from trainer.data.prepare.request import DEFLATED, FILE, STORED, Found, Item, Report, silent
 from trainer.data.prepare.tiny import Tree
 from trainer.errors import DataError
+from trainer.storage.local import raise_it
 
 LICENCE = "that of the source"
 
@@ -49,7 +50,7 @@ def find(source: Path, name: str = "", descriptions: dict[str, str] | None = Non
 def from_folder(source: Path, listing: Report = silent) -> Tree:
     """All files below a folder, sorted, hidden ones left out."""
     found: Tree = []
-    for at, folders, files in os.walk(source, onerror=_raise, followlinks=True):
+    for at, folders, files in os.walk(source, onerror=raise_it, followlinks=True):
         here = Path(at).resolve()
         inner = [name for name in folders if not here.is_relative_to(Path(at, name).resolve())]  # no link to around it
         folders[:] = sorted(name for name in inner if not name.startswith("."))
@@ -60,10 +61,6 @@ def from_folder(source: Path, listing: Report = silent) -> Tree:
                 found.append((parts, Item("/".join(parts), 0, str(path), 0, path.stat().st_size, FILE)))
         listing(len(found), 0)
     return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def from_zip(source: Path) -> Tree:
